@@ -1,0 +1,156 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// Exit statuses (docs/exit-status.md).
+const (
+	statusDone       = 0
+	statusFailed     = 1
+	statusUsage      = 2
+	statusNotGenuine = 10
+	statusKeep       = 125 // the Keep could not be started or ended abnormally
+	statusWorkload   = 126 // the workload cannot be run
+	statusNotFound   = 127
+)
+
+// A failure ends a verb: it carries the exit status and, where a person can do
+// something about it, a hint that is printed on a line of its own.
+type failure struct {
+	status int
+	err    error
+	hint   string
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+func (f *failure) Hint() string  { return f.hint }
+
+// fail gives err an exit status; the hint is the one err itself carries, if any.
+func fail(status int, err error) error { return &failure{status: status, err: err} }
+
+// failHint gives err an exit status and a hint.
+func failHint(status int, hint string, err error) error {
+	return &failure{status: status, err: err, hint: hint}
+}
+
+func usageError(err error) error {
+	return failHint(statusUsage, "donjon help shows how a command is used", err)
+}
+
+// usageArgs makes a cobra argument check report wrong usage (2).
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if err := check(c, args); err != nil {
+			return failHint(statusUsage, "usage: "+c.UseLine(), err)
+		}
+		return nil
+	}
+}
+
+// silent is returned by a verb that has already said all there is to say and
+// wants only its status passed on.
+type silent int
+
+func (s silent) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
+
+// report prints err in the house form and gives the exit status for it.
+func (a *app) report(err error) int {
+	if err == nil {
+		return statusDone
+	}
+	var quiet silent
+	if errors.As(err, &quiet) {
+		return int(quiet)
+	}
+	status := statusFailed
+	var f *failure
+	if errors.As(err, &f) {
+		status = f.status
+	} else if strings.HasPrefix(err.Error(), "unknown command") {
+		status = statusUsage
+	}
+	fmt.Fprintf(a.stderr, "donjon: %s\n", printable(err.Error()))
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		if h, ok := e.(interface{ Hint() string }); ok && h.Hint() != "" {
+			fmt.Fprintf(a.stderr, "hint: %s\n", printable(h.Hint()))
+			break
+		}
+	}
+	return status
+}
+
+// note prints one line about what goes on, unless --quiet.
+func (a *app) note(format string, args ...any) {
+	if !a.quiet {
+		fmt.Fprintf(a.stderr, "donjon: %s\n", printable(fmt.Sprintf(format, args...)))
+	}
+}
+
+// detail prints one line with --verbose.
+func (a *app) detail(format string, args ...any) {
+	if a.verbose && !a.quiet {
+		fmt.Fprintf(a.stderr, "donjon: %s\n", printable(fmt.Sprintf(format, args...)))
+	}
+}
+
+// printJSON writes v to stdout, indented, with a final newline.
+func (a *app) printJSON(v any) error {
+	enc := json.NewEncoder(a.stdout)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+// isTerminal says whether w is a terminal: only there are colour and progress
+// shown.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// mark is the sign for a met or missed requirement; colour never stands alone.
+func (a *app) mark(ok bool) string {
+	sign, colour := "✗", "31"
+	if ok {
+		sign, colour = "✔", "32"
+	}
+	if isTerminal(a.stdout) && a.getenv("NO_COLOR") == "" {
+		return "\x1b[" + colour + "m" + sign + "\x1b[0m"
+	}
+	return sign
+}
+
+// printable escapes what could steer a terminal or turn text around: control
+// characters (newline and tab apart), bidirectional overrides and bytes that are
+// not UTF-8 (THREATS T30). Text that comes from a Keep, from evidence or from a
+// network passes through here before it is printed.
+func printable(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); {
+		r, n := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && n == 1:
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		case r == '\n' || r == '\t':
+			b.WriteRune(r)
+		case unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029':
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			b.WriteRune(r)
+		}
+		i += n
+	}
+	return b.String()
+}
