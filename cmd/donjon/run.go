@@ -1,0 +1,380 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/donjon-tee/donjon/keep"
+	"github.com/donjon-tee/donjon/keep/sim"
+	"github.com/donjon-tee/donjon/link"
+	silicon "github.com/donjon-tee/donjon/silicon/snp"
+	"github.com/donjon-tee/donjon/workload"
+)
+
+// runFlags are what `donjon run` takes; workloadFlags is the part that is
+// measured, which inspect takes too.
+type runFlags struct {
+	workloadFlags
+	tee          string
+	bind, dir    []string
+	allowConnect []string
+	evidence     string
+	nonce        string
+	grace        time.Duration
+	keepProgram  string
+	weak         bool
+	noCache      bool
+	asJSON       bool
+	maxMemory    string
+	maxCPU       time.Duration
+}
+
+type workloadFlags struct {
+	env                             []string
+	config                          string
+	memory, cpuTime, wallTime, outp string
+}
+
+func (f *workloadFlags) register(c *cobra.Command) {
+	c.Flags().StringArrayVar(&f.env, "env", nil, "set a variable of the workload, `NAME=VALUE` (measured)")
+	c.Flags().StringVar(&f.config, "config", "", "configuration beside a bare module, `FILE` (measured)")
+	c.Flags().StringVar(&f.memory, "memory", "", "limit of memory, such as 256MiB (measured)")
+	c.Flags().StringVar(&f.cpuTime, "cpu-time", "", "limit of processor time, such as 10s (measured)")
+	c.Flags().StringVar(&f.wallTime, "wall-time", "", "limit of time, such as 1m (measured)")
+	c.Flags().StringVar(&f.outp, "output", "", "limit of output, such as 10MiB (measured)")
+}
+
+func (f *workloadFlags) flags(args []string) workload.Flags {
+	return workload.Flags{Config: f.config, Args: args, Env: f.env, Memory: f.memory, CPUTime: f.cpuTime, WallTime: f.wallTime, Output: f.outp}
+}
+
+// splitArgs takes WORKLOAD and what stands behind --. nil: nothing was given.
+func splitArgs(c *cobra.Command, args []string) (string, []string, error) {
+	dash := c.ArgsLenAtDash()
+	if dash < 0 {
+		dash = len(args)
+	}
+	if dash != 1 {
+		return "", nil, failHint(statusUsage, "usage: "+c.UseLine(), fmt.Errorf("found %d workloads, wanted 1; the workload's own arguments come after --", dash))
+	}
+	if len(args) == dash && c.ArgsLenAtDash() < 0 {
+		return args[0], nil, nil
+	}
+	return args[0], append([]string{}, args[1:]...), nil
+}
+
+func newRunCommand(a *app) *cobra.Command {
+	var f runFlags
+	c := &cobra.Command{
+		Use:   "run [flags] WORKLOAD [-- ARGS]",
+		Short: "run a workload in a Keep",
+		Long: `run launches a Keep and runs WORKLOAD in it: a WebAssembly module, or a folder
+with main.wasm and Donjon.toml or Enarx.toml. stdout is the workload's own.
+
+exit status: the workload's own; 2 wrong usage, 125 the Keep could not be
+started or ended abnormally (a limit or a trap too), 126 the workload cannot be
+run, 127 not found, 128+N ended by signal N.`,
+		RunE: func(c *cobra.Command, args []string) error {
+			name, rest, err := splitArgs(c, args)
+			if err != nil {
+				return err
+			}
+			return a.runWorkload(f, name, rest)
+		},
+	}
+	f.register(c)
+	c.Flags().StringVar(&f.tee, "tee", "", "where to run: sim (a sandboxed process, no TEE)")
+	c.Flags().StringArrayVar(&f.bind, "bind", nil, "move a declared listener, `NAME=ADDRESS:PORT` (not measured)")
+	c.Flags().StringArrayVar(&f.dir, "dir", nil, "give the workload a folder of this host, `HOST::GUEST` (sim alone, for development)")
+	c.Flags().StringArrayVar(&f.allowConnect, "allow-connect", nil, "let the workload reach link-local or metadata `ADDRESS`es")
+	c.Flags().StringVar(&f.evidence, "evidence", "", "write evidence about the Keep to `FILE`")
+	c.Flags().StringVar(&f.nonce, "nonce", "", "put this nonce into the evidence, 8 to 64 bytes in `HEX`")
+	c.Flags().DurationVar(&f.grace, "grace", 2*time.Second, "time to end after the first SIGINT or SIGTERM")
+	c.Flags().StringVar(&f.keepProgram, "keep", "", "the donjon-keep to start, `FILE` (default: beside donjon)")
+	c.Flags().BoolVar(&f.weak, "weak-sandbox", false, "start a sim Keep although its sandbox cannot be applied")
+	c.Flags().BoolVar(&f.noCache, "no-cache", false, "compile anew, and store nothing")
+	c.Flags().BoolVar(&f.asJSON, "json", false, "report how the Keep ended as JSON on stderr")
+	c.Flags().StringVar(&f.maxMemory, "max-memory", "", "the host's own ceiling of guest memory (not measured)")
+	c.Flags().DurationVar(&f.maxCPU, "max-cpu", 0, "the host's own ceiling of processor time (not measured)")
+	return c
+}
+
+// parsed is what the flags say, checked.
+type parsed struct {
+	nonce   []byte
+	bind    map[string]string
+	dirs    []*os.Root
+	allow   []netip.Prefix
+	ceiling keep.Ceilings
+}
+
+func (f *runFlags) parse() (p parsed, w workload.Flags, err error) {
+	bad := func(format string, args ...any) (parsed, workload.Flags, error) {
+		return p, w, failHint(statusUsage, "donjon help run", fmt.Errorf(format, args...))
+	}
+	switch f.tee {
+	case "", "sim", "vm", "snp", "sev", "tdx", "sgx", "pef":
+	default:
+		return bad("--tee: found %q, wanted one of sim, vm, snp, tdx, sgx, pef", f.tee)
+	}
+	if f.nonce != "" {
+		if p.nonce, err = hex.DecodeString(f.nonce); err != nil || len(p.nonce) < 8 || len(p.nonce) > 64 {
+			return bad("--nonce: found %q, wanted 8 to 64 bytes in hexadecimal", f.nonce)
+		}
+		if f.evidence == "" {
+			return bad("--nonce goes with --evidence FILE")
+		}
+	}
+	p.bind = map[string]string{}
+	for _, b := range f.bind {
+		name, addr, ok := strings.Cut(b, "=")
+		if !ok || name == "" || !strings.Contains(addr, ":") {
+			return bad("--bind: found %q, wanted NAME=ADDRESS:PORT", b)
+		}
+		p.bind[name] = addr
+	}
+	for _, x := range f.allowConnect {
+		pre, err := netip.ParsePrefix(x)
+		if err != nil {
+			addr, aerr := netip.ParseAddr(x)
+			if aerr != nil {
+				return bad("--allow-connect: found %q, wanted an address or a prefix", x)
+			}
+			pre = netip.PrefixFrom(addr, addr.BitLen())
+		}
+		p.allow = append(p.allow, pre)
+	}
+	if p.ceiling.Memory, err = workload.ParseSize(f.maxMemory); err != nil {
+		return bad("--max-memory: %w", err)
+	}
+	p.ceiling.CPU = f.maxCPU
+	w = f.flags(nil)
+	for _, d := range f.dir {
+		host, guest, ok := strings.Cut(d, "::")
+		if !ok || host == "" || guest == "" {
+			return bad("--dir: found %q, wanted HOST::GUEST", d)
+		}
+		root, err := os.OpenRoot(host)
+		if errors.Is(err, os.ErrNotExist) {
+			return p, w, fail(statusNotFound, fmt.Errorf("--dir %s: not found", host))
+		}
+		if err != nil {
+			return p, w, fail(statusFailed, fmt.Errorf("--dir: %w", err))
+		}
+		p.dirs = append(p.dirs, root)
+		w.HostDirs = append(w.HostDirs, guest)
+	}
+	return p, w, nil
+}
+
+// workloadFailure gives a loading error its exit status.
+func workloadFailure(err error) error {
+	var usage *workload.UsageError
+	switch {
+	case errors.As(err, &usage):
+		return fail(statusUsage, err)
+	case errors.Is(err, workload.ErrNotFound):
+		return fail(statusNotFound, err)
+	}
+	return fail(statusWorkload, err)
+}
+
+func (a *app) runWorkload(f runFlags, name string, args []string) error {
+	p, wf, err := f.parse()
+	if err != nil {
+		return err
+	}
+	wf.Args = args
+	w, err := workload.Load(name, wf)
+	if err != nil {
+		return workloadFailure(err)
+	}
+	for b := range p.bind {
+		found := false
+		for _, d := range w.Config.Files {
+			found = found || d.Kind == "listen" && d.Name == b
+		}
+		if !found {
+			return failHint(statusUsage, "listeners are declared in the configuration: kind = \"listen\"", fmt.Errorf("--bind: the configuration declares no listener %q", b))
+		}
+	}
+	if len(w.Config.HostDirs) != len(p.dirs) {
+		return failHint(statusWorkload, "give each with --dir HOST::GUEST", fmt.Errorf("the configuration has %d host_dirs, --dir gave %d", len(w.Config.HostDirs), len(p.dirs)))
+	}
+	secret := w.Config.Steward != "" || len(w.Config.Secrets) > 0
+	switch {
+	case f.tee == "" && secret:
+		return failHint(statusKeep, "--tee sim runs it for development", errors.New("the configuration names a Steward or secrets, and this host has no TEE that donjon can use: a sim or vm Keep must be asked for by name"))
+	case f.tee == "":
+		a.note("no TEE here that this release can use: running in a sim Keep; nothing is confidential")
+	case f.tee == "sim":
+		a.detail("a sim Keep: simulated silicon, nothing is confidential")
+	default:
+		return failHint(statusKeep, "donjon platform shows what this host has; --tee sim runs it for development", fmt.Errorf("--tee %s is not available in this release", f.tee))
+	}
+	program, err := a.keepProgram(f.keepProgram)
+	if err != nil {
+		return err
+	}
+	return a.launch(f, p, w, program)
+}
+
+// keepProgram finds donjon-keep: named, or beside this program.
+func (a *app) keepProgram(named string) (string, error) {
+	if named == "" {
+		named = a.getenv("DONJON_KEEP")
+	}
+	if named == "" {
+		exe, err := os.Executable()
+		if err != nil {
+			return "", fail(statusKeep, fmt.Errorf("finding donjon-keep: %w", err))
+		}
+		named = filepath.Join(filepath.Dir(exe), "donjon-keep")
+	}
+	if st, err := os.Stat(named); err != nil || !st.Mode().IsRegular() {
+		return "", failHint(statusKeep, "make build makes it; --keep FILE names one", fmt.Errorf("no donjon-keep at %s", named))
+	}
+	return named, nil
+}
+
+func (a *app) launch(f runFlags, p parsed, w *workload.Workload, program string) error {
+	sil, err := silicon.Open(filepath.Join(a.stateDir(), "silicon"))
+	if err != nil {
+		return fail(statusKeep, err)
+	}
+	stop, name, release := catchSignals()
+	defer release()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	machine, err := sim.Launch(ctx, keep.Spec{HostData: w.Digest, KeepProgram: program, Weak: f.weak, Verbose: a.verbose})
+	if err != nil {
+		return fail(statusKeep, err)
+	}
+	for _, n := range machine.Notes() {
+		a.note("sandbox: not applied: %s", n)
+	}
+	guest := sil.Guest(silicon.Launch{HostData: w.Digest}, machine.Measurement)
+	o := keep.Options{
+		Workload: w, Machine: machine, TEE: "sim", Silicon: guest,
+		Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr,
+		Bind: p.bind, HostDirs: p.dirs, Dialer: keep.Dialer{Allow: p.allow},
+		Ceilings: p.ceiling, Stop: stop, Grace: f.grace,
+		WantEvidence: f.evidence != "", Nonce: p.nonce,
+		OnEvidence: func(b []byte) error { return os.WriteFile(f.evidence, b, 0o644) },
+		NoCache:    f.noCache, Weak: f.weak, Verbose: a.verbose,
+		Log: func(level int, text string) {
+			if level == 0 {
+				a.note("%s", text)
+			} else {
+				a.detail("%s", text)
+			}
+		},
+	}
+	if !f.noCache {
+		o.Blobs = keep.Blobs{Dir: filepath.Join(a.cacheDir(), "blobs")}
+	}
+	a.detail("workload digest %s", w.Digest)
+	out, err := keep.Supervise(ctx, o)
+	if out.Stopped {
+		sig := name()
+		return a.ended(f, w, out, silent(128+int(sig)))
+	}
+	if err != nil {
+		return fail(statusKeep, err)
+	}
+	return a.ended(f, w, out, outcomeError(out.Exit))
+}
+
+// outcomeError is what the user is told about the way a Keep ended.
+func outcomeError(e link.Exit) error {
+	switch e.Kind {
+	case link.ExitStatus:
+		if e.Status == 0 {
+			return nil
+		}
+		return silent(min(e.Status, 255))
+	case link.ExitTrap:
+		return failHint(statusKeep, e.Hint, fmt.Errorf("the workload was stopped by a trap: %s", e.Text))
+	case link.ExitLimit:
+		return failHint(statusKeep, e.Hint, errors.New(e.Text))
+	case link.ExitModule, link.ExitConfig:
+		return failHint(statusWorkload, e.Hint, errors.New(e.Text))
+	}
+	return failHint(statusKeep, e.Hint, fmt.Errorf("the Keep did not run the workload: %s", e.Text))
+}
+
+func (a *app) ended(f runFlags, w *workload.Workload, out keep.Outcome, err error) error {
+	if f.asJSON {
+		kinds := map[link.ExitKind]string{link.ExitStatus: "exited", link.ExitTrap: "trap", link.ExitLimit: "limit", link.ExitModule: "module", link.ExitRefused: "refused", link.ExitFailed: "failed", link.ExitStopped: "stopped", link.ExitConfig: "configuration"}
+		b := struct {
+			TEE            string `json:"tee"`
+			Simulated      bool   `json:"simulated"`
+			WorkloadDigest string `json:"workload_digest"`
+			Ended          string `json:"ended"`
+			Status         uint32 `json:"status"`
+			Text           string `json:"text,omitempty"`
+			Stopped        bool   `json:"stopped"`
+		}{"sim", true, w.Digest.String(), kinds[out.Exit.Kind], out.Exit.Status, out.Exit.Text, out.Stopped}
+		saved := a.stdout
+		a.stdout = a.stderr
+		_ = a.printJSON(b)
+		a.stdout = saved
+	}
+	return err
+}
+
+func (a *app) stateDir() string {
+	return a.xdg("XDG_STATE_HOME", ".local/state")
+}
+
+func (a *app) cacheDir() string { return a.xdg("XDG_CACHE_HOME", ".cache") }
+
+func (a *app) xdg(variable, fallback string) string {
+	if d := a.getenv(variable); filepath.IsAbs(d) {
+		return filepath.Join(d, "donjon")
+	}
+	home := a.getenv("HOME")
+	if home == "" {
+		home = "/tmp/donjon-" + fmt.Sprint(os.Getuid())
+	}
+	return filepath.Join(home, fallback, "donjon")
+}
+
+// catchSignals closes stop at the first SIGINT or SIGTERM and ends this process
+// at the second; name then says which the first was.
+func catchSignals() (stop <-chan struct{}, name func() syscall.Signal, release func()) {
+	ch := make(chan os.Signal, 2)
+	signal.Notify(ch, os.Interrupt, syscall.SIGTERM)
+	done := make(chan struct{})
+	stopped := make(chan struct{})
+	var first syscall.Signal
+	go func() {
+		for n := 0; ; n++ {
+			select {
+			case <-done:
+				return
+			case s := <-ch:
+				if n == 0 {
+					first = s.(syscall.Signal)
+					close(stopped)
+					continue
+				}
+				os.Exit(128 + int(s.(syscall.Signal))) // the Keep ends with the link
+			}
+		}
+	}()
+	return stopped, func() syscall.Signal { return first }, func() { signal.Stop(ch); close(done) }
+}

@@ -1,0 +1,251 @@
+//go:build linux
+
+package child
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+	"golang.org/x/sys/unix"
+)
+
+// Process is a child as the warden holds it. Spawn, then Load, Compiled, Start
+// and Wait once each in this order; Kill at any time.
+type Process struct {
+	ctl  *os.File
+	proc *os.Process
+
+	once  sync.Once
+	state *os.ProcessState
+	werr  error
+	ended chan struct{}
+}
+
+// Spawn starts this very program anew as a child: `donjon-keep exec`, with the
+// control socket as descriptor 3 and an empty environment. Call it before the
+// sandbox forbids new programs, from a thread that lives as long as the process:
+// the child dies with that thread.
+func Spawn() (*Process, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("child: control socket: %w", err)
+	}
+	theirs := os.NewFile(uintptr(pair[1]), "control")
+	defer theirs.Close()
+	// Non-blocking on this side alone: the runtime's poller waits for it.
+	if err := unix.SetNonblock(pair[0], true); err != nil {
+		return nil, fmt.Errorf("child: control socket: %w", err)
+	}
+	p := &Process{ctl: os.NewFile(uintptr(pair[0]), "control"), ended: make(chan struct{})}
+	p.proc, err = os.StartProcess("/proc/self/exe", []string{"donjon-keep", "exec"}, &os.ProcAttr{
+		Files: []*os.File{os.Stdin, os.Stderr, os.Stderr, theirs}, // the empty stdin of the Keep's process; console
+		Env:   []string{"GOTRACEBACK=none"},
+		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
+	})
+	if err != nil {
+		_ = p.ctl.Close()
+		return nil, fmt.Errorf("child: starting the process that runs the guest: %w", err)
+	}
+	go func() {
+		p.state, p.werr = p.proc.Wait()
+		close(p.ended)
+	}()
+	return p, nil
+}
+
+// Kill ends the child at once.
+func (p *Process) Kill() {
+	p.once.Do(func() { _ = p.proc.Kill() })
+}
+
+// Ended is closed once the process is gone.
+func (p *Process) Ended() <-chan struct{} { return p.ended }
+
+// CPU is the processor time the child has used.
+func (p *Process) CPU() (time.Duration, error) {
+	// The clock id of another process: linux/posix-timers.h, MAKE_PROCESS_CPUCLOCK
+	// with CPUCLOCK_SCHED (2).
+	id := int32(^p.proc.Pid)<<3 | 2
+	var ts unix.Timespec
+	if err := unix.ClockGettime(id, &ts); err != nil {
+		return 0, err
+	}
+	return time.Duration(ts.Nano()), nil
+}
+
+// Load hands over what to run: the module, the cached machine code (may be nil),
+// then one descriptor for each file that is not null and for each mount that
+// takes one. They are closed here whatever comes of it.
+func (p *Process) Load(spec Spec, module, cache *os.File, guest []*os.File) error {
+	files := append([]*os.File{module}, guest...)
+	if cache != nil {
+		files = append([]*os.File{module, cache}, guest...)
+	} else {
+		spec.CacheName = ""
+	}
+	defer func() {
+		for _, f := range files {
+			_ = f.Close()
+		}
+	}()
+	body, err := cbor.Marshal(spec)
+	if err != nil {
+		return fmt.Errorf("child: %w", err)
+	}
+	if len(body) > maxSpec || len(files) > MaxDescriptors {
+		return fmt.Errorf("child: arguments and environment of %d bytes with %d descriptors, at most %d and %d", len(body), len(files), maxSpec, MaxDescriptors)
+	}
+	sf, err := Memory("spec", len(body), func(m []byte) error { copy(m, body); return nil })
+	if err != nil {
+		return err
+	}
+	defer sf.Close()
+	// Fd puts nothing back into blocking mode for files made non-blocking, and
+	// memory files never block: the descriptors are only named here.
+	fds := []int{rawFD(sf)}
+	for _, f := range files {
+		fds = append(fds, rawFD(f))
+	}
+	return p.control(func(fd int) error { return send(fd, []byte("load"), fds) })
+}
+
+func rawFD(f *os.File) int {
+	c, err := f.SyscallConn()
+	if err != nil {
+		return -1
+	}
+	fd := -1
+	_ = c.Control(func(u uintptr) { fd = int(u) })
+	return fd
+}
+
+func (p *Process) control(do func(fd int) error) error {
+	c, err := p.ctl.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var inner error
+	if err := c.Write(func(fd uintptr) bool {
+		inner = do(int(fd))
+		return inner != unix.EAGAIN
+	}); err != nil {
+		return err
+	}
+	if inner != nil {
+		return fmt.Errorf("child: control socket: %w", inner)
+	}
+	return nil
+}
+
+func (p *Process) next() (event, *os.File, error) {
+	var msg []byte
+	var fds []int
+	c, err := p.ctl.SyscallConn()
+	if err != nil {
+		return event{}, nil, err
+	}
+	var inner error
+	err = c.Read(func(fd uintptr) bool {
+		msg, fds, inner = receive(int(fd), 1)
+		return !errors.Is(inner, unix.EAGAIN)
+	})
+	if err == nil {
+		err = inner
+	}
+	if err != nil {
+		return event{}, nil, err
+	}
+	var f *os.File
+	if len(fds) == 1 {
+		f = os.NewFile(uintptr(fds[0]), "cache")
+	}
+	var e event
+	if err := unmarshal(msg, &e); err != nil {
+		if f != nil {
+			_ = f.Close()
+		}
+		return event{}, nil, fmt.Errorf("child: a control message does not decode: %w", err)
+	}
+	return e, f, nil
+}
+
+// A GuestError says that the guest cannot be run. Module: the module itself is
+// at fault; else what surrounds it.
+type GuestError struct {
+	Module     bool
+	Text, hint string
+}
+
+func (e *GuestError) Error() string { return e.Text }
+
+// Hint is what to do about it.
+func (e *GuestError) Hint() string { return e.hint }
+
+// Compiled waits until the module is compiled and nothing of it has run. Where
+// the child compiled anew and was allowed a cache, the machine code comes as a
+// memory file with its name; the caller owns it. Nothing that the child sends
+// later is ever taken as a cache entry (THREATS T16).
+func (p *Process) Compiled() (cacheName string, cache *os.File, notes []string, err error) {
+	e, f, err := p.next()
+	if err != nil {
+		return "", nil, nil, p.gone(err)
+	}
+	if e.Kind == eventFailed {
+		return "", nil, nil, &GuestError{Module: e.Module, Text: e.Text, hint: e.Hint}
+	}
+	if e.Kind != eventCompiled {
+		return "", nil, nil, fmt.Errorf("child: event %d before the module was compiled", e.Kind)
+	}
+	return e.CacheName, f, e.Notes, nil
+}
+
+// Start lets the compiled guest run.
+func (p *Process) Start() error {
+	return p.control(func(fd int) error { return send(fd, []byte("go"), nil) })
+}
+
+// Outcome is how the guest ended, by the child's word.
+type Outcome struct {
+	Status        uint32
+	Trap          string
+	MemoryRefused bool
+}
+
+// Wait waits for the guest's end and for the end of the process.
+func (p *Process) Wait() (Outcome, error) {
+	e, f, err := p.next()
+	if f != nil {
+		_ = f.Close()
+	}
+	if err != nil {
+		return Outcome{}, p.gone(err)
+	}
+	switch e.Kind {
+	case eventFailed:
+		return Outcome{}, &GuestError{Module: e.Module, Text: e.Text, hint: e.Hint}
+	case eventDone:
+		return Outcome{Status: e.Status, Trap: e.Trap, MemoryRefused: e.MemoryRefused}, nil
+	}
+	return Outcome{}, fmt.Errorf("child: event %d, wanted the guest's end", e.Kind)
+}
+
+// gone explains a lost control socket by how the process ended.
+func (p *Process) gone(err error) error {
+	p.Kill()
+	<-p.ended
+	if p.werr != nil {
+		return fmt.Errorf("child: %w", p.werr)
+	}
+	if errors.Is(err, errGone) {
+		return fmt.Errorf("child: the process that runs the guest ended (%s)", p.state)
+	}
+	return err
+}
+
+// Pid is the child's process id, in the warden's own namespace.
+func (p *Process) Pid() int { return p.proc.Pid }

@@ -1,0 +1,138 @@
+package keep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+)
+
+// A Dialer opens the connections that a configuration declares. What is declared
+// is asked, not granted (THREATS T27): the host resolves the name, checks every
+// address, and dials an address that it checked.
+type Dialer struct {
+	// Allow lists addresses or prefixes that are dialled although they are
+	// link-local, a cloud's metadata service, multicast or unspecified.
+	Allow []netip.Prefix
+	// Lookup resolves a name; nil is the host's resolver.
+	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
+}
+
+const dialTime = 20 * time.Second
+
+// A DialError says why a declared peer could not be reached.
+type DialError struct {
+	What string
+	Err  error
+	hint string
+}
+
+func (e *DialError) Error() string { return e.What + ": " + e.Err.Error() }
+func (e *DialError) Unwrap() error { return e.Err }
+
+// Hint is what to do about it.
+func (e *DialError) Hint() string { return e.hint }
+
+// Dial connects to host:port.
+func (d Dialer) Dial(ctx context.Context, host string, port uint16) (*net.TCPConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTime)
+	defer cancel()
+	what := "connecting to " + net.JoinHostPort(host, strconv.Itoa(int(port)))
+	addrs, err := d.resolve(ctx, host)
+	if err != nil {
+		return nil, &DialError{what, err, "check the name in the connect entry and this host's name service"}
+	}
+	var last error
+	for _, a := range addrs {
+		if why := forbidden(a); why != "" && !d.allowed(a) {
+			return nil, &DialError{what, fmt.Errorf("%s is %s", a, why), "a workload may be after the host's own secrets there; --allow-connect " + a.String() + " permits it"}
+		}
+	}
+	for _, a := range addrs {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", netip.AddrPortFrom(a, port).String())
+		if err == nil {
+			return conn.(*net.TCPConn), nil
+		}
+		last = err
+	}
+	var op *net.OpError
+	if errors.As(last, &op) {
+		last = op.Err
+	}
+	return nil, &DialError{what, last, "is the peer up, and does it listen there?"}
+}
+
+func (d Dialer) resolve(ctx context.Context, host string) ([]netip.Addr, error) {
+	if a, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{a.Unmap()}, nil
+	}
+	if host == "localhost" {
+		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}, nil
+	}
+	lookup := d.Lookup
+	if lookup == nil {
+		lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
+			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		}
+	}
+	found, err := lookup(ctx, host)
+	if err != nil {
+		var dns *net.DNSError
+		if errors.As(err, &dns) && dns.IsNotFound {
+			return nil, errors.New("unknown host")
+		}
+		return nil, fmt.Errorf("unknown host (%w)", err)
+	}
+	if len(found) == 0 {
+		return nil, errors.New("unknown host")
+	}
+	for i := range found {
+		found[i] = found[i].Unmap()
+	}
+	return found[:min(len(found), 16)], nil
+}
+
+func (d Dialer) allowed(a netip.Addr) bool {
+	for _, p := range d.Allow {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// metadata are the services that answer on ordinary addresses with a cloud
+// machine's own credentials: AWS over IPv6, Alibaba, Oracle, Azure's host.
+var metadata = [...]netip.Addr{
+	netip.MustParseAddr("fd00:ec2::254"),
+	netip.MustParseAddr("fd20:ce::254"),
+	netip.MustParseAddr("100.100.100.200"),
+	netip.MustParseAddr("192.0.0.192"),
+	netip.MustParseAddr("168.63.129.16"),
+}
+
+func forbidden(a netip.Addr) string {
+	if a.Is6() { // an IPv4 address in IPv6 clothes is judged as what it is
+		b := a.As16()
+		if netip.MustParsePrefix("64:ff9b::/96").Contains(a) || netip.MustParsePrefix("::/96").Contains(a) && !a.IsLoopback() && !a.IsUnspecified() {
+			return forbidden(netip.AddrFrom4([4]byte(b[12:])))
+		}
+	}
+	for _, m := range metadata {
+		if a.WithZone("") == m {
+			return "a cloud's metadata service"
+		}
+	}
+	switch {
+	case a.IsUnspecified(), a.Is4() && a.As4()[0] == 0:
+		return "unspecified"
+	case a.IsLinkLocalUnicast():
+		return "link-local"
+	case a.IsMulticast(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return "multicast"
+	}
+	return ""
+}

@@ -1,0 +1,168 @@
+//go:build linux
+
+// Package sim launches a Keep as a sandboxed process with simulated silicon: for
+// development, on any Linux machine. It is not a TEE: whoever owns this machine
+// can read the Keep's memory, and its evidence chains to a root made here.
+package sim
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/donjon-tee/donjon/image/measure"
+	"github.com/donjon-tee/donjon/keep"
+	"github.com/donjon-tee/donjon/warden/sandbox"
+)
+
+type machine struct {
+	link    *net.UnixConn
+	cmd     *exec.Cmd
+	console *console
+	notes   []string
+
+	measureOnce sync.Once
+	program     string
+	measurement [48]byte
+
+	waitOnce sync.Once
+	waitErr  error
+	killOnce sync.Once
+}
+
+// Launch starts donjon-keep in fresh namespaces, as far as this host allows,
+// with the link as its only descriptor.
+func Launch(_ context.Context, spec keep.Spec) (keep.Machine, error) {
+	if spec.Arch != "" && spec.Arch != runtime.GOARCH {
+		return nil, fmt.Errorf("sim: a sim Keep runs on this processor (%s) alone, not on %s", runtime.GOARCH, spec.Arch)
+	}
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("sim: making the link: %w", err)
+	}
+	theirs := os.NewFile(uintptr(fds[1]), "link")
+	defer theirs.Close()
+	ours := os.NewFile(uintptr(fds[0]), "link")
+	conn, err := net.FileConn(ours)
+	_ = ours.Close()
+	if err != nil {
+		return nil, fmt.Errorf("sim: making the link: %w", err)
+	}
+	m := &machine{link: conn.(*net.UnixConn), console: newConsole(), program: spec.KeepProgram}
+	attr, _, missing := sandbox.Namespaces()
+	for _, x := range missing {
+		m.notes = append(m.notes, x.What+": "+x.Why)
+	}
+	if err := m.start(spec, theirs, attr); err != nil {
+		if attr == nil || attr.Cloneflags == 0 {
+			_ = conn.Close()
+			return nil, fmt.Errorf("sim: starting %s: %w", spec.KeepProgram, err)
+		}
+		m.notes = append(m.notes, "namespaces: "+err.Error())
+		if err := m.start(spec, theirs, &syscall.SysProcAttr{}); err != nil {
+			_ = conn.Close()
+			return nil, fmt.Errorf("sim: starting %s: %w", spec.KeepProgram, err)
+		}
+	}
+	return m, nil
+}
+
+func (m *machine) start(spec keep.Spec, link *os.File, attr *syscall.SysProcAttr) error {
+	args := []string{"sim"}
+	if attr == nil || attr.Cloneflags&unix.CLONE_NEWNS == 0 {
+		args = append(args, "shared-mounts")
+	}
+	m.cmd = exec.Command(spec.KeepProgram, args...)
+	m.cmd.Env = []string{"GOTRACEBACK=none"}
+	m.cmd.ExtraFiles = []*os.File{link}
+	m.cmd.Stdout, m.cmd.Stderr = m.console, m.console
+	m.cmd.SysProcAttr = attr
+	return m.cmd.Start()
+}
+
+func (m *machine) Link() io.ReadWriteCloser { return m.link }
+func (m *machine) Notes() []string          { return m.notes }
+func (m *machine) Console() []string        { return m.console.lines() }
+
+// Measurement is the SNP launch digest algorithm over the program that was
+// started (docs/measurement.md). It is computed when first asked for, beside the
+// Keep's start.
+func (m *machine) Measurement() [48]byte {
+	m.measureOnce.Do(func() {
+		// The very file that runs, not what lies under its name by now.
+		f, err := os.Open(fmt.Sprintf("/proc/%d/exe", m.cmd.Process.Pid))
+		if err != nil {
+			if f, err = os.Open(m.program); err != nil {
+				return
+			}
+		}
+		defer f.Close()
+		h := sha256.New()
+		if _, err := io.Copy(h, f); err != nil {
+			return
+		}
+		m.measurement = measure.Sim([32]byte(h.Sum(nil)))
+	})
+	return m.measurement
+}
+
+func (m *machine) Kill() error {
+	m.killOnce.Do(func() {
+		_ = m.link.Close()
+		_ = m.cmd.Process.Kill() // its children die with it, or by the parent-death signal
+	})
+	return nil
+}
+
+func (m *machine) Wait() error {
+	m.waitOnce.Do(func() {
+		m.waitErr = m.cmd.Wait()
+		var exit *exec.ExitError
+		if errors.As(m.waitErr, &exit) {
+			m.waitErr = fmt.Errorf("sim: the Keep's process ended (%s)", exit.ProcessState)
+		}
+	})
+	return m.waitErr
+}
+
+// A console keeps the last lines a Keep's process printed outside the link.
+type console struct {
+	mu   sync.Mutex
+	tail []byte
+}
+
+const consoleBytes = 8 << 10
+
+func newConsole() *console { return &console{} }
+
+func (c *console) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tail = append(c.tail, p...)
+	if over := len(c.tail) - consoleBytes; over > 0 {
+		c.tail = append(c.tail[:0], c.tail[over:]...)
+	}
+	return len(p), nil
+}
+
+func (c *console) lines() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := strings.TrimRight(string(c.tail), "\n")
+	if s == "" {
+		return nil
+	}
+	l := strings.Split(s, "\n")
+	return l[max(0, len(l)-12):]
+}

@@ -1,0 +1,473 @@
+package keep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/donjon-tee/donjon/link"
+	"github.com/donjon-tee/donjon/workload"
+)
+
+// Silicon is the simulated secure processor that answers a Keep's requests.
+type Silicon interface {
+	Report(data [64]byte) ([]byte, error)
+	Certs() []byte
+	// DeriveKey takes the processor's own request form.
+	DeriveKey(request []byte) ([]byte, error)
+}
+
+// Ceilings are the host's own bounds, applied as the minimum with what the
+// configuration says (THREATS T28). Zero values mean the defaults.
+type Ceilings struct {
+	Memory uint64        // bytes of guest memory; 0: 4 GiB
+	CPU    time.Duration // 0: none
+	Dials  int           // connections to peers over the Keep's life; 0: 256
+	Log    int64         // bytes of log; 0: 1 MiB
+}
+
+// Options say how a Keep is supervised.
+type Options struct {
+	Workload       *workload.Workload
+	Machine        Machine
+	TEE            string
+	Silicon        Silicon
+	Stdin          io.Reader // nil: empty
+	Stdout, Stderr io.Writer
+	Bind           map[string]string // listener name → address:port instead of the configured one
+	HostDirs       []*os.Root        // in the order of the configuration's host_dirs
+	Dialer         Dialer
+	Blobs          Blobs
+	Ceilings       Ceilings
+	// Stop ends the Keep when it is closed: listeners and stdin close at once,
+	// the rest within Grace (0: 2 s).
+	Stop  <-chan struct{}
+	Grace time.Duration
+	// WantEvidence asks for evidence once the Keep can give it. Nonce may be nil.
+	WantEvidence bool
+	Nonce        []byte
+	OnEvidence   func([]byte) error
+	// Log is called with what the Keep says (unescaped) and what goes on here;
+	// level 1 is for --verbose.
+	Log func(level int, text string)
+	// Patience is how long the Keep may take to say hello and to ask for its
+	// workload; 0: 30 s each.
+	Patience time.Duration
+	NoCache  bool
+	Weak     bool
+	Verbose  bool
+}
+
+// Outcome is how a Keep ended.
+type Outcome struct {
+	Exit    link.Exit
+	Stopped bool // it was asked to stop
+}
+
+// A StageError says at which stage a Keep was lost, with the last lines that it
+// printed outside the link.
+type StageError struct {
+	Stage   string
+	Err     error
+	Console []string
+}
+
+func (e *StageError) Error() string {
+	s := fmt.Sprintf("the Keep failed at stage %q: %v", e.Stage, e.Err)
+	for _, l := range e.Console {
+		s += "\n  | " + l
+	}
+	return s
+}
+
+func (e *StageError) Unwrap() error { return e.Err }
+
+type supervisor struct {
+	Options
+	sess *link.Session
+	ctx  context.Context
+
+	stage   atomic.Pointer[string]
+	exit    chan link.Exit
+	outputs sync.WaitGroup
+	asked   chan struct{} // closed when the Keep asks for its workload
+	once    sync.Once
+
+	mu        sync.Mutex
+	stopping  bool
+	listeners []io.Closer
+	stdin     *link.Stream
+	opened    map[link.Service]bool
+
+	dials   atomic.Int32
+	logLeft atomic.Int64
+	conns   chan struct{} // one token for each connection that is open
+}
+
+// Supervise serves a launched Keep until it ends, and leaves nothing behind.
+func Supervise(ctx context.Context, o Options) (Outcome, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer func() {
+		_ = o.Machine.Kill()
+		_ = o.Machine.Wait()
+	}()
+	if o.Patience == 0 {
+		o.Patience = 30 * time.Second
+	}
+	if o.Grace == 0 {
+		o.Grace = 2 * time.Second
+	}
+	if o.Ceilings.Dials == 0 {
+		o.Ceilings.Dials = 256
+	}
+	if o.Ceilings.Log == 0 {
+		o.Ceilings.Log = 1 << 20
+	}
+	s := &supervisor{
+		Options: o, ctx: ctx,
+		exit:   make(chan link.Exit, 1),
+		asked:  make(chan struct{}),
+		opened: map[link.Service]bool{},
+		conns:  make(chan struct{}, link.MaxStreams-128),
+	}
+	s.logLeft.Store(o.Ceilings.Log)
+	s.at("hello")
+	if err := s.greet(); err != nil {
+		return Outcome{Stopped: s.stopAsked()}, s.lost(err)
+	}
+	defer s.sess.Close()
+	defer s.closeListeners()
+	go s.acceptLoop()
+	if o.WantEvidence {
+		go s.fetchEvidence()
+	}
+	return s.wait()
+}
+
+func (s *supervisor) at(stage string) { s.stage.Store(&stage) }
+
+func (s *supervisor) lost(err error) error {
+	return &StageError{Stage: *s.stage.Load(), Err: err, Console: s.Machine.Console()}
+}
+
+func (s *supervisor) stopAsked() bool {
+	select {
+	case <-s.Stop:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *supervisor) greet() error {
+	type result struct {
+		sess *link.Session
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		sess, err := link.Host(s.Machine.Link())
+		done <- result{sess, err}
+	}()
+	timer := time.NewTimer(s.Patience)
+	defer timer.Stop()
+	var err error
+	select {
+	case r := <-done:
+		if s.sess = r.sess; r.err == nil {
+			s.at("workload")
+			return nil
+		}
+		if errors.Is(r.err, io.EOF) || errors.Is(r.err, io.ErrUnexpectedEOF) {
+			return errors.New("it ended before its first word")
+		}
+		return r.err
+	case <-timer.C:
+		err = fmt.Errorf("no word from it within %s", s.Patience)
+	case <-s.Stop:
+		err = errors.New("stopped")
+	case <-s.ctx.Done():
+		err = context.Cause(s.ctx)
+	}
+	_ = s.Machine.Link().Close()
+	return err
+}
+
+func (s *supervisor) wait() (Outcome, error) {
+	patience := time.NewTimer(s.Patience)
+	defer patience.Stop()
+	stop, asked := s.Stop, s.asked
+	var grace <-chan time.Time
+	var out Outcome
+	for {
+		select {
+		case <-asked:
+			asked = nil
+			patience.Stop()
+		case <-patience.C:
+			if asked != nil {
+				return out, s.lost(fmt.Errorf("it did not ask for its workload within %s", s.Patience))
+			}
+		case <-stop:
+			stop = nil
+			out.Stopped = true
+			s.beginStop()
+			t := time.NewTimer(s.Grace)
+			defer t.Stop()
+			grace = t.C
+		case <-grace:
+			out.Exit = link.Exit{Kind: link.ExitStopped}
+			return out, nil
+		case <-s.ctx.Done():
+			return out, s.lost(context.Cause(s.ctx))
+		case e := <-s.exit:
+			out.Exit = e
+			// What the workload wrote before its end is on its way to us.
+			drained := make(chan struct{})
+			go func() { s.outputs.Wait(); close(drained) }()
+			for drained != nil {
+				select {
+				case <-drained:
+					drained = nil
+				case <-stop:
+					stop = nil
+					out.Stopped = true
+					return out, nil
+				case <-grace:
+					return out, nil
+				case <-s.sess.Done():
+					drained = nil
+				}
+			}
+			return out, nil
+		case <-s.sess.Done():
+			select {
+			case e := <-s.exit:
+				out.Exit = e
+				return out, nil
+			case <-time.After(20 * time.Millisecond): // its last record may still be on its way through a goroutine
+			}
+			if out.Stopped {
+				return out, nil
+			}
+			err := s.sess.Err()
+			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+				err = errors.New("it ended without a last word")
+			}
+			return out, s.lost(err)
+		}
+	}
+}
+
+func (s *supervisor) beginStop() {
+	s.closeListeners()
+	s.mu.Lock()
+	stdin := s.stdin
+	s.mu.Unlock()
+	if stdin != nil {
+		_ = stdin.CloseWrite()
+	}
+	if st, err := s.sess.Open(link.ServiceStop, nil); err == nil {
+		_ = st.CloseWrite()
+	}
+}
+
+func (s *supervisor) closeListeners() {
+	s.mu.Lock()
+	s.stopping = true
+	ls := s.listeners
+	s.listeners = nil
+	s.mu.Unlock()
+	for _, l := range ls {
+		_ = l.Close()
+	}
+}
+
+// keepListener remembers what a stop must close; false: it is too late.
+func (s *supervisor) keepListener(c io.Closer) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping {
+		return false
+	}
+	s.listeners = append(s.listeners, c)
+	return true
+}
+
+func (s *supervisor) fetchEvidence() {
+	st, err := s.sess.Open(link.ServiceEvidence, link.Marshal(link.EvidenceRequest{Nonce: s.Nonce}))
+	if err != nil {
+		return
+	}
+	defer st.Close()
+	var r link.EvidenceReply
+	if err := link.ReadRecord(st, link.MaxReportRecord, &r); err != nil {
+		if s.sess.Err() == nil {
+			s.Log(0, "evidence: "+err.Error())
+		}
+		return
+	}
+	if r.Error != "" {
+		s.Log(0, "evidence: the Keep says "+r.Error)
+		return
+	}
+	if err := s.OnEvidence(r.Evidence); err != nil {
+		s.Log(0, "evidence: "+err.Error())
+	}
+}
+
+// firstOnly lets a service be opened once in a Keep's life.
+func (s *supervisor) firstOnly(v link.Service) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.opened[v] {
+		return false
+	}
+	s.opened[v] = true
+	return true
+}
+
+func (s *supervisor) acceptLoop() {
+	for {
+		st, err := s.sess.Accept()
+		if err != nil {
+			return
+		}
+		switch st.Service() {
+		case link.ServiceWorkload, link.ServiceStdin, link.ServiceStdout, link.ServiceStderr, link.ServiceLog, link.ServiceExit:
+			if !s.firstOnly(st.Service()) {
+				st.Reset(link.CodeRefused, "it was opened before")
+				continue
+			}
+		}
+		if st.Service() == link.ServiceStdout || st.Service() == link.ServiceStderr {
+			s.outputs.Add(1) // here, so that the last record cannot overtake it
+		}
+		go s.serve(st)
+	}
+}
+
+func (s *supervisor) serve(st *link.Stream) {
+	switch st.Service() {
+	case link.ServiceWorkload:
+		s.once.Do(func() { close(s.asked) })
+		s.at("self-check and compiling")
+		s.serveWorkload(st)
+	case link.ServiceStdin:
+		s.serveStdin(st)
+	case link.ServiceStdout:
+		defer s.outputs.Done()
+		s.serveOutput(st, "stdout", s.Stdout)
+	case link.ServiceStderr:
+		defer s.outputs.Done()
+		s.serveOutput(st, "stderr", s.Stderr)
+	case link.ServiceDial:
+		s.serveDial(st)
+	case link.ServiceListen:
+		s.serveListen(st)
+	case link.ServiceReport:
+		s.serveReport(st)
+	case link.ServiceDeriveKey:
+		s.serveDeriveKey(st)
+	case link.ServiceBlobs:
+		s.Blobs.serve(st)
+	case link.ServiceLog:
+		s.serveLog(st)
+	case link.ServiceExit:
+		var e link.Exit
+		if err := link.ReadRecord(st, link.MaxRecord, &e); err != nil {
+			return
+		}
+		if err := e.Check(); err != nil {
+			s.Log(0, err.Error())
+			return
+		}
+		s.exit <- e
+	case link.ServiceDir:
+		s.serveDir(st)
+	default:
+		st.Reset(link.CodeUnknown, fmt.Sprintf("service %d is unknown here", st.Service()))
+	}
+}
+
+func (s *supervisor) serveReport(st *link.Stream) {
+	defer st.Close()
+	for {
+		b, err := link.ReadRaw(st, 64)
+		if err != nil || len(b) != 64 {
+			return
+		}
+		reply := link.ReportReply{Certs: s.Silicon.Certs()}
+		if reply.Report, err = s.Silicon.Report([64]byte(b)); err != nil {
+			reply = link.ReportReply{Error: err.Error()}
+		}
+		if link.WriteRecord(st, reply) != nil {
+			return
+		}
+	}
+}
+
+func (s *supervisor) serveDeriveKey(st *link.Stream) {
+	defer st.Close()
+	b, err := link.ReadRaw(st, 256)
+	if err != nil {
+		return
+	}
+	var reply link.KeyReply
+	if reply.Key, err = s.Silicon.DeriveKey(b); err != nil {
+		reply = link.KeyReply{Error: err.Error()}
+	}
+	_ = link.WriteRecord(st, reply)
+}
+
+func (s *supervisor) serveLog(st *link.Stream) {
+	for {
+		var l link.LogLine
+		if err := link.ReadRecord(st, link.MaxRecord, &l); err != nil {
+			return
+		}
+		if s.logLeft.Add(-int64(len(l.Text))-1) < 0 {
+			s.Log(0, "the Keep's log is over its bound; the rest is dropped")
+			st.Reset(link.CodeBusy, "enough")
+			return
+		}
+		s.Log(int(l.Level), l.Text)
+	}
+}
+
+func (s *supervisor) serveStdin(st *link.Stream) {
+	if s.Stdin == nil {
+		_ = st.CloseWrite()
+		return
+	}
+	s.mu.Lock()
+	s.stdin = st
+	s.mu.Unlock()
+	_, _ = io.CopyBuffer(onlyWriter{st}, onlyReader{s.Stdin}, make([]byte, link.MaxPayload))
+	_ = st.CloseWrite()
+}
+
+type onlyReader struct{ io.Reader }
+
+func (s *supervisor) serveOutput(st *link.Stream, what string, w io.Writer) {
+	if w == nil {
+		w = io.Discard
+	}
+	st.Grow(1 << 20)
+	if _, err := io.CopyBuffer(onlyWriter{w}, onlyReader{st}, make([]byte, link.MaxPayload)); err != nil {
+		if s.sess.Err() == nil {
+			st.Reset(link.CodeFailed, what+" cannot be written")
+		}
+		return
+	}
+	_ = st.Close()
+}
+
+var _ net.Conn = (*link.Stream)(nil)

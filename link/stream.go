@@ -1,0 +1,366 @@
+package link
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// Code says why a stream was reset.
+type Code uint8
+
+// The reset codes.
+const (
+	CodeCancelled   Code = 1 // the sender wants no more of it
+	CodeBusy        Code = 2 // a bound is reached; later may work
+	CodeRefused     Code = 3 // not declared by the configuration, or not allowed
+	CodeUnknown     Code = 4 // no such service here
+	CodeUnreachable Code = 5 // the peer could not be reached
+	CodeFailed      Code = 6 // it was tried and went wrong
+)
+
+// A ResetError is what reads and writes give once the other side has reset the
+// stream. Text is the other side's: escape it before it is shown.
+type ResetError struct {
+	Code Code
+	Text string
+}
+
+func (e *ResetError) Error() string {
+	if e.Text == "" {
+		return fmt.Sprintf("link: stream reset with code %d", e.Code)
+	}
+	return e.Text
+}
+
+func resetPayload(code Code, text string) []byte {
+	if len(text) > MaxReason {
+		text = text[:MaxReason]
+	}
+	return append([]byte{byte(code)}, text...)
+}
+
+// A Stream is one bidirectional byte stream of a session. It is a net.Conn:
+// Read and Write may be used by one goroutine each at the same time, Close from
+// any. The receiving side holds at most its window of bytes.
+type Stream struct {
+	s       *Session
+	id      uint32
+	service Service
+	params  []byte
+
+	mu   sync.Mutex
+	cond *sync.Cond
+
+	buf      []byte // received, unread: buf[off:]
+	off      int
+	window   int // what the other side may have outstanding
+	granted  int // what it may still send of that
+	consumed int // read, and not yet granted again
+
+	credit int // what may be sent
+
+	rfin, wfin bool
+	err        error
+	forgotten  bool
+	rdl, wdl   deadline
+}
+
+func newStream(s *Session, id uint32, service Service, params []byte) *Stream {
+	st := &Stream{s: s, id: id, service: service, params: params,
+		window: InitialWindow, granted: InitialWindow, credit: InitialWindow}
+	st.cond = sync.NewCond(&st.mu)
+	return st
+}
+
+// Service is what the stream was opened for.
+func (st *Stream) Service() Service { return st.service }
+
+// Params are the opener's parameters, at most MaxParams-1 bytes, from the other
+// side where the other side opened the stream.
+func (st *Stream) Params() []byte { return st.params }
+
+// Grow grants the other side a window of n bytes (at most MaxWindow). Use it for
+// bulk streams, before reading.
+func (st *Stream) Grow(n int) {
+	n = min(n, MaxWindow)
+	st.mu.Lock()
+	more := n - st.window
+	if more <= 0 || st.err != nil || st.rfin {
+		st.mu.Unlock()
+		return
+	}
+	st.window = n
+	st.granted += more
+	st.mu.Unlock()
+	st.grant(more)
+}
+
+func (st *Stream) grant(n int) {
+	var b [4]byte
+	binary.BigEndian.PutUint32(b[:], uint32(n))
+	st.s.post(frameCredit, st.id, b[:])
+}
+
+func (st *Stream) deliver(p []byte) error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.rfin {
+		return protocolErrorf("data on stream %d after its end", st.id)
+	}
+	if len(p) > st.granted {
+		return protocolErrorf("%d bytes on stream %d, only %d were granted", len(p), st.id, st.granted)
+	}
+	st.granted -= len(p)
+	if st.err != nil {
+		return nil
+	}
+	if st.off > 0 && (st.off == len(st.buf) || len(st.buf)+len(p) > cap(st.buf)) {
+		n := copy(st.buf, st.buf[st.off:])
+		st.buf, st.off = st.buf[:n], 0
+	}
+	st.buf = append(st.buf, p...)
+	st.cond.Broadcast()
+	return nil
+}
+
+func (st *Stream) addCredit(n uint32) error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if n == 0 || int64(st.credit)+int64(n) > MaxWindow {
+		return protocolErrorf("credit of %d on stream %d that has %d, at most %d together", n, st.id, st.credit, MaxWindow)
+	}
+	st.credit += int(n)
+	st.cond.Broadcast()
+	return nil
+}
+
+func (st *Stream) peerFin() error {
+	st.mu.Lock()
+	if st.rfin {
+		st.mu.Unlock()
+		return protocolErrorf("stream %d ended twice", st.id)
+	}
+	st.rfin = true
+	st.cond.Broadcast()
+	st.mu.Unlock()
+	st.maybeForget()
+	return nil
+}
+
+func (st *Stream) peerReset(err error) {
+	st.mu.Lock()
+	if st.err == nil {
+		st.err = err
+	}
+	st.forgotten = true
+	st.cond.Broadcast()
+	st.mu.Unlock()
+	st.s.forget(st.id)
+}
+
+func (st *Stream) sessionEnded(err error) {
+	st.mu.Lock()
+	if st.err == nil {
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		st.err = err
+	}
+	st.cond.Broadcast()
+	st.mu.Unlock()
+}
+
+// maybeForget drops a stream that has ended in both directions.
+func (st *Stream) maybeForget() {
+	st.mu.Lock()
+	drop := st.rfin && st.wfin && !st.forgotten
+	if drop {
+		st.forgotten = true
+	}
+	st.mu.Unlock()
+	if drop {
+		st.s.forget(st.id)
+	}
+}
+
+// Read gives io.EOF when the other side ended its direction and all was read.
+func (st *Stream) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	st.mu.Lock()
+	for st.off == len(st.buf) {
+		switch {
+		case st.err != nil:
+			defer st.mu.Unlock()
+			return 0, st.err
+		case st.rfin:
+			st.mu.Unlock()
+			return 0, io.EOF
+		case st.rdl.passed():
+			st.mu.Unlock()
+			return 0, os.ErrDeadlineExceeded
+		}
+		st.cond.Wait()
+	}
+	n := copy(p, st.buf[st.off:])
+	st.off += n
+	if st.off == len(st.buf) {
+		st.off = 0
+		if cap(st.buf) > 64<<10 {
+			st.buf = nil // an idle stream holds no large buffer
+		} else {
+			st.buf = st.buf[:0]
+		}
+	}
+	grant := st.credited(n)
+	st.mu.Unlock()
+	if grant > 0 {
+		st.grant(grant)
+	}
+	return n, nil
+}
+
+// credited notes that n bytes were consumed and gives what is to be granted
+// again. Small amounts are gathered: one credit frame for half a window.
+func (st *Stream) credited(n int) int {
+	st.consumed += n
+	if st.consumed < st.window/2 || st.rfin || st.err != nil {
+		return 0
+	}
+	g := st.consumed
+	st.consumed = 0
+	st.granted += g
+	return g
+}
+
+// Write sends all of p, waiting for the window where it must.
+func (st *Stream) Write(p []byte) (int, error) {
+	done := 0
+	for done < len(p) {
+		st.mu.Lock()
+		for st.credit == 0 && st.err == nil && !st.wfin && !st.wdl.passed() {
+			st.cond.Wait()
+		}
+		var err error
+		switch {
+		case st.err != nil:
+			err = st.err
+		case st.wfin:
+			err = ErrClosed
+		case st.wdl.passed():
+			err = os.ErrDeadlineExceeded
+		}
+		if err != nil {
+			st.mu.Unlock()
+			return done, err
+		}
+		n := min(len(p)-done, st.credit, MaxPayload)
+		st.credit -= n
+		st.mu.Unlock()
+		if err := st.s.send(frameData, st.id, p[done:done+n]); err != nil {
+			return done, err
+		}
+		done += n
+	}
+	return done, nil
+}
+
+// CloseWrite ends this direction: the other side reads io.EOF after the data.
+func (st *Stream) CloseWrite() error {
+	st.mu.Lock()
+	if st.wfin || st.err != nil {
+		st.mu.Unlock()
+		return nil
+	}
+	st.wfin = true
+	st.cond.Broadcast()
+	st.mu.Unlock()
+	err := st.s.send(frameFin, st.id, nil)
+	st.maybeForget()
+	return err
+}
+
+// Close ends the stream. What was written still arrives; where the other side
+// has not ended its direction, it learns that nobody reads it any more.
+func (st *Stream) Close() error {
+	_ = st.CloseWrite()
+	st.mu.Lock()
+	over := st.rfin || st.err != nil
+	st.mu.Unlock()
+	if !over {
+		st.Reset(CodeCancelled, "")
+	}
+	return nil
+}
+
+// Reset ends the stream at once in both directions and tells the other side why.
+func (st *Stream) Reset(code Code, text string) {
+	st.mu.Lock()
+	if st.forgotten || st.err != nil {
+		st.mu.Unlock()
+		return
+	}
+	st.err = ErrClosed
+	st.forgotten = true
+	st.buf, st.off = nil, 0
+	st.cond.Broadcast()
+	st.mu.Unlock()
+	st.s.forget(st.id)
+	st.s.post(frameReset, st.id, resetPayload(code, text))
+}
+
+// A deadline wakes the waiters of its stream when it passes.
+type deadline struct {
+	at    time.Time
+	timer *time.Timer
+}
+
+func (d *deadline) passed() bool { return !d.at.IsZero() && !time.Now().Before(d.at) }
+
+func (st *Stream) setDeadline(d *deadline, t time.Time) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if d.timer != nil {
+		d.timer.Stop()
+		d.timer = nil
+	}
+	d.at = t
+	if !t.IsZero() {
+		d.timer = time.AfterFunc(time.Until(t), func() {
+			st.mu.Lock()
+			st.cond.Broadcast()
+			st.mu.Unlock()
+		})
+	}
+	st.cond.Broadcast()
+}
+
+// SetReadDeadline, SetWriteDeadline and SetDeadline are as in net.Conn.
+func (st *Stream) SetReadDeadline(t time.Time) error { st.setDeadline(&st.rdl, t); return nil }
+
+// SetWriteDeadline is as in net.Conn.
+func (st *Stream) SetWriteDeadline(t time.Time) error { st.setDeadline(&st.wdl, t); return nil }
+
+// SetDeadline is as in net.Conn.
+func (st *Stream) SetDeadline(t time.Time) error {
+	st.setDeadline(&st.rdl, t)
+	st.setDeadline(&st.wdl, t)
+	return nil
+}
+
+// LocalAddr and RemoteAddr make a Stream a net.Conn; a stream has no address.
+func (st *Stream) LocalAddr() net.Addr { return addr{} }
+
+// RemoteAddr is as LocalAddr.
+func (st *Stream) RemoteAddr() net.Addr { return addr{} }
+
+type addr struct{}
+
+func (addr) Network() string { return "link" }
+func (addr) String() string  { return "link" }

@@ -1,0 +1,386 @@
+//go:build linux
+
+package warden
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/donjon-tee/donjon/engine"
+	"github.com/donjon-tee/donjon/engine/child"
+	"github.com/donjon-tee/donjon/link"
+	"github.com/donjon-tee/donjon/workload"
+)
+
+const (
+	defaultMemory  = 4 << 30
+	maxHandshakes  = 128 // at once; more wait
+	argvZero       = "main.wasm"
+	maxMemoryGuest = 4 << 30
+)
+
+// ports are the listeners of the guest: what the host connects comes in here.
+type ports struct {
+	mu    sync.Mutex
+	open  map[uint32]*listener
+	shake chan struct{}
+}
+
+type listener struct {
+	guest *os.File    // accepted connections are passed here
+	tls   *tls.Config // nil: plain
+}
+
+func (p *ports) accept(st *link.Stream) {
+	var c link.Conn
+	if err := link.Unmarshal(st.Params(), &c); err != nil {
+		st.Reset(link.CodeFailed, "the connection does not decode")
+		return
+	}
+	p.mu.Lock()
+	l := p.open[c.Index]
+	p.mu.Unlock()
+	if l == nil {
+		st.Reset(link.CodeRefused, "nobody listens there")
+		return
+	}
+	var peer stream = st
+	if l.tls != nil {
+		conn := tls.Server(st, l.tls)
+		p.shake <- struct{}{}
+		ctx, cancel := context.WithTimeout(context.Background(), handshakeTime)
+		err := conn.HandshakeContext(ctx)
+		cancel()
+		<-p.shake
+		if err != nil {
+			_ = conn.Close()
+			return
+		}
+		peer = conn
+	}
+	ours, theirs, err := pair()
+	if err != nil {
+		_ = peer.Close()
+		return
+	}
+	err = pass(l.guest, theirs)
+	_ = theirs.Close()
+	if err != nil { // the guest has closed its listener
+		_ = peer.Close()
+		_ = ours.Close()
+		return
+	}
+	pump(peer, ours)
+}
+
+// runGuest opens what the configuration declares, hands it to the child, and
+// stays until the guest has ended and its output is on its way.
+func (w *warden) runGuest(module *os.File, data []*os.File) (link.Exit, error) {
+	w.ports.shake = make(chan struct{}, maxHandshakes)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	spec := child.Spec{
+		Args:      append([]string{argvZero}, w.cfg.Args...),
+		Env:       w.cfg.Environ(),
+		MaxMemory: w.memoryLimit(),
+		Weak:      w.offer.Weak,
+		NotBefore: released.Unix(),
+	}
+	var outputs sync.WaitGroup
+	guest, err := w.openFiles(&spec, &outputs, data)
+	if err != nil {
+		return link.Exit{}, err
+	}
+	mounts, err := w.openMounts(&spec, data)
+	if err != nil {
+		return link.Exit{}, err
+	}
+	guest = append(guest, mounts...)
+	cache := w.fetchCode(&spec)
+	var code *os.File
+	if cache != nil {
+		if spec.CacheName, code = cache.get(); code != nil {
+			w.log(1, "the compiled module comes from the cache")
+		}
+	}
+	if err := w.Child.Load(spec, module, code, guest); err != nil {
+		return link.Exit{}, err
+	}
+	name, made, notes, err := w.Child.Compiled()
+	if err != nil {
+		return link.Exit{}, err
+	}
+	for _, n := range notes {
+		w.log(0, "sandbox: not applied: %s", n)
+	}
+	if made != nil && cache != nil && name != "" {
+		// Read before guest code runs; stored while it runs.
+		if err := cache.put(name, made); err != nil {
+			w.log(1, "the compiled module is not cached: %v", err)
+		}
+	}
+	if made != nil {
+		_ = made.Close()
+	}
+	if w.stopped.Load() {
+		return link.Exit{Kind: link.ExitStopped}, nil
+	}
+	if err := w.Child.Start(); err != nil {
+		return link.Exit{}, err
+	}
+	go w.watch(ctx)
+	out, err := w.Child.Wait()
+	cancel()
+	w.Child.Kill()
+	<-w.Child.Ended()
+	outputs.Wait() // the child's ends are closed: what it wrote is read to its end
+	if text := w.limit.Load(); text != nil {
+		return link.Exit{Kind: link.ExitLimit, Text: *text}, nil
+	}
+	if err != nil {
+		return link.Exit{}, err
+	}
+	if out.MemoryRefused && (out.Trap != "" || out.Status != 0) {
+		return link.Exit{Kind: link.ExitLimit, Status: out.Status,
+			Text: fmt.Sprintf("the workload asked for more memory than its limit of %s and ended", megabytes(spec.MaxMemory)),
+			Hint: "raise limits.memory or --memory"}, nil
+	}
+	if out.Trap != "" {
+		return link.Exit{Kind: link.ExitTrap, Text: out.Trap}, nil
+	}
+	return link.Exit{Kind: link.ExitStatus, Status: out.Status}, nil
+}
+
+func megabytes(n uint64) string {
+	if n%(1<<20) == 0 {
+		return fmt.Sprintf("%d MiB", n>>20)
+	}
+	return fmt.Sprintf("%d bytes", n)
+}
+
+func (w *warden) memoryLimit() uint64 {
+	most := uint64(defaultMemory)
+	if w.cfg.Limits.Memory > 0 {
+		most = min(most, w.cfg.Limits.Memory)
+	}
+	if w.offer.MaxMemory > 0 {
+		most = min(most, w.offer.MaxMemory)
+	}
+	return min(most, maxMemoryGuest)
+}
+
+func (w *warden) fetchCode(spec *child.Spec) *codeCache {
+	if w.NoCache || w.offer.NoCache {
+		return nil
+	}
+	c, err := w.openCache(w.manifest.Layers[0].Digest)
+	if err != nil {
+		w.log(1, "no compilation cache: %v", err)
+		return nil
+	}
+	spec.Cache = true
+	return c
+}
+
+// openFiles makes one guest descriptor for each entry of files, in order.
+func (w *warden) openFiles(spec *child.Spec, outputs *sync.WaitGroup, data []*os.File) ([]*os.File, error) {
+	var budget *atomic.Int64
+	if n := w.cfg.Limits.Output; n > 0 {
+		w.output.Store(int64(n))
+		budget = &w.output
+	}
+	var guest []*os.File
+	for i, f := range w.cfg.Descriptors() {
+		kind, fd, err := w.openFile(uint32(i), f, outputs, budget, data)
+		if err != nil {
+			for _, g := range guest {
+				_ = g.Close()
+			}
+			return nil, err
+		}
+		spec.Files = append(spec.Files, child.File{Name: f.Name, Kind: uint8(kind)})
+		if fd != nil {
+			guest = append(guest, fd)
+		}
+	}
+	return guest, nil
+}
+
+func (w *warden) openFile(index uint32, f workload.File, outputs *sync.WaitGroup, budget *atomic.Int64, data []*os.File) (engine.FileKind, *os.File, error) {
+	switch f.Kind {
+	case "null":
+		return engine.Null, nil, nil
+	case "stdin":
+		st, err := w.sess.Open(link.ServiceStdin, nil)
+		if err != nil {
+			return 0, nil, err
+		}
+		ours, theirs, err := pair()
+		if err != nil {
+			return 0, nil, err
+		}
+		st.Grow(bulkWindow)
+		go func() {
+			_, _ = move(ours, st, nil)
+			_ = ours.Close()
+			_ = st.Close()
+		}()
+		return engine.Input, theirs, nil
+	case "stdout", "stderr":
+		service := link.ServiceStdout
+		if f.Kind == "stderr" {
+			service = link.ServiceStderr
+		}
+		st, err := w.sess.Open(service, nil)
+		if err != nil {
+			return 0, nil, err
+		}
+		ours, theirs, err := pair()
+		if err != nil {
+			return 0, nil, err
+		}
+		outputs.Go(func() {
+			if _, err := move(st, ours, budget); errors.Is(err, errLimit) {
+				w.over(fmt.Sprintf("the workload reached its limit of %d bytes of output", w.cfg.Limits.Output))
+			}
+			_ = ours.Close()
+			_ = st.CloseWrite()
+		})
+		return engine.Output, theirs, nil
+	case "listen":
+		return w.listen(index, f, data)
+	case "connect":
+		return w.connect(index, f, data)
+	}
+	return 0, nil, &configError{what: fmt.Sprintf("a file of kind %q", f.Kind)}
+}
+
+// named gives the bytes of a file of the workload that the configuration names.
+func (w *warden) named(path string, data []*os.File) ([]byte, error) {
+	for i, p := range w.cfg.Paths() {
+		if p.Path == path {
+			b := make([]byte, w.manifest.Layers[1+i].Size)
+			if _, err := data[i].ReadAt(b, 0); err != nil && err != io.EOF {
+				return nil, err
+			}
+			return b, nil
+		}
+	}
+	return nil, fmt.Errorf("warden: %s is not among the workload's files", path)
+}
+
+func (w *warden) pool(path string, data []*os.File) (*x509.CertPool, error) {
+	if path == "" {
+		return nil, nil
+	}
+	b, err := w.named(path, data)
+	if err != nil {
+		return nil, err
+	}
+	p, err := authorities(path, b)
+	if err != nil {
+		return nil, &configError{what: err.Error()}
+	}
+	return p, nil
+}
+
+func (w *warden) listen(index uint32, f workload.File, data []*os.File) (engine.FileKind, *os.File, error) {
+	l := &listener{}
+	if f.Prot == "tls" {
+		clients, err := w.pool(f.ClientCA, data)
+		if err != nil {
+			return 0, nil, err
+		}
+		if l.tls, err = w.serverTLS(clients, f.ClientAuth == "require"); err != nil {
+			return 0, nil, err
+		}
+	}
+	ours, theirs, err := pair()
+	if err != nil {
+		return 0, nil, err
+	}
+	l.guest = ours
+	w.ports.mu.Lock()
+	if w.ports.open == nil {
+		w.ports.open = map[uint32]*listener{}
+	}
+	w.ports.open[index] = l
+	w.ports.mu.Unlock()
+	st, err := w.sess.Open(link.ServiceListen, link.Marshal(link.PortRequest{Index: index}))
+	if err != nil {
+		return 0, nil, err
+	}
+	var r link.PortReply
+	_ = st.SetReadDeadline(time.Now().Add(handoverTime))
+	if err := link.ReadRecord(st, link.MaxRecord, &r); err != nil {
+		return 0, nil, fmt.Errorf("warden: listening for %q: %w", f.Name, err)
+	}
+	if !r.OK {
+		return 0, nil, &portError{r.Error, r.Hint}
+	}
+	_ = st.SetReadDeadline(time.Time{})
+	go func() { // the host closed the listener: the guest's accept fails
+		_, _ = io.Copy(io.Discard, st)
+		w.ports.mu.Lock()
+		delete(w.ports.open, index)
+		w.ports.mu.Unlock()
+		_ = ours.Close()
+	}()
+	return engine.Listener, theirs, nil
+}
+
+// A portError is what the host said when it opened a port, with its hint.
+type portError struct{ what, hint string }
+
+func (e *portError) Error() string { return e.what }
+func (e *portError) Hint() string  { return e.hint }
+
+func (w *warden) connect(index uint32, f workload.File, data []*os.File) (engine.FileKind, *os.File, error) {
+	st, err := w.sess.Open(link.ServiceDial, link.Marshal(link.PortRequest{Index: index}))
+	if err != nil {
+		return 0, nil, err
+	}
+	var r link.PortReply
+	_ = st.SetReadDeadline(time.Now().Add(handoverTime))
+	if err := link.ReadRecord(st, link.MaxRecord, &r); err != nil {
+		return 0, nil, fmt.Errorf("warden: connecting to %s: %w", f.Host, err)
+	}
+	if !r.OK {
+		return 0, nil, &portError{r.Error, r.Hint}
+	}
+	_ = st.SetReadDeadline(time.Time{})
+	var peer stream = st
+	if f.Prot == "tls" {
+		roots, err := w.pool(f.CA, data)
+		if err != nil {
+			return 0, nil, err
+		}
+		cfg, err := w.clientTLS(f.Host, roots)
+		if err != nil {
+			return 0, nil, err
+		}
+		conn := tls.Client(st, cfg)
+		ctx, cancel := context.WithTimeout(context.Background(), handshakeTime)
+		defer cancel()
+		if err := conn.HandshakeContext(ctx); err != nil {
+			_ = conn.Close()
+			return 0, nil, &portError{fmt.Sprintf("TLS with %s: %v", f.Host, err), tlsHint(err)}
+		}
+		peer = conn
+	}
+	ours, theirs, err := pair()
+	if err != nil {
+		_ = peer.Close()
+		return 0, nil, err
+	}
+	go pump(peer, ours)
+	return engine.Conn, theirs, nil
+}

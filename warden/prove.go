@@ -1,0 +1,215 @@
+//go:build linux
+
+package warden
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"math/big"
+	"sync"
+	"time"
+
+	"github.com/donjon-tee/donjon/attest/evidence"
+	"github.com/donjon-tee/donjon/attest/snp"
+	"github.com/donjon-tee/donjon/link"
+)
+
+// A provider is where reports about this very Keep come from. Which one is used
+// is fixed in the measured program (THREATS T2): this build has the simulated
+// processor at the other end of the link, and no other.
+type provider interface {
+	// report asks for a report over 64 bytes and gives the raw report and the
+	// certificates that came along, both unchecked.
+	report(data [64]byte) (raw, certs []byte, err error)
+}
+
+// simulated asks the simulated secure processor that the host runs. It proves
+// nothing to anyone who does not trust that host.
+type simulated struct {
+	mu sync.Mutex
+	st *link.Stream
+}
+
+func (p *simulated) report(data [64]byte) ([]byte, []byte, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for wait := 5 * time.Millisecond; ; wait *= 2 {
+		if err := link.WriteRaw(p.st, data[:]); err != nil {
+			return nil, nil, fmt.Errorf("warden: asking for a report: %w", err)
+		}
+		var r link.ReportReply
+		if err := link.ReadRecord(p.st, link.MaxReportRecord, &r); err != nil {
+			return nil, nil, fmt.Errorf("warden: asking for a report: %w", err)
+		}
+		switch {
+		case r.Busy && wait < time.Second:
+			time.Sleep(wait)
+		case r.Busy:
+			return nil, nil, errors.New("warden: asking for a report: the processor is busy")
+		case r.Error != "":
+			return nil, nil, fmt.Errorf("warden: asking for a report: the host says %q", r.Error)
+		default:
+			return r.Report, r.Certs, nil
+		}
+	}
+}
+
+// An identity is what the Keep is and can prove: the local report it checked
+// first, its key, and the workload.
+type identity struct {
+	from     provider
+	workload [32]byte
+	instance [16]byte
+	local    snp.Report
+	now      func() time.Time
+
+	key  *ecdsa.PrivateKey
+	spki []byte
+
+	certOnce sync.Once
+	cert     tls.Certificate
+	certErr  error
+}
+
+// newIdentity makes the self-check: a report over bytes that nobody could know
+// before must name the workload that was handed over. Then it makes the key.
+func newIdentity(from provider, workload [32]byte, now func() time.Time) (*identity, error) {
+	id := &identity{from: from, workload: workload, now: now}
+	var nonce [64]byte
+	rand.Read(nonce[:])
+	rand.Read(id.instance[:])
+	raw, _, err := from.report(nonce)
+	if err != nil {
+		return nil, err
+	}
+	r, err := snp.ParseReport(raw)
+	if err != nil {
+		return nil, fmt.Errorf("warden: the Keep's own report: %w", err)
+	}
+	switch {
+	case r.ReportData != nonce:
+		return nil, errors.New("warden: the Keep's own report is not over the bytes asked for: it is replayed or made up")
+	case r.HostData != workload:
+		return nil, &refusedError{fmt.Sprintf("the Keep was launched for another workload: the report's host data is %x, the digest of what the host handed over %x", r.HostData, workload)}
+	case r.VMPL != 0:
+		return nil, &refusedError{fmt.Sprintf("the Keep's own report is of VMPL %d, wanted 0", r.VMPL)}
+	case r.Policy&(1<<19) != 0:
+		return nil, &refusedError{"the Keep was launched with debugging allowed (policy bit 19)"}
+	}
+	id.local = r
+	if id.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+		return nil, fmt.Errorf("warden: making a key: %w", err)
+	}
+	if id.spki, err = x509.MarshalPKIXPublicKey(&id.key.PublicKey); err != nil {
+		return nil, fmt.Errorf("warden: making a key: %w", err)
+	}
+	return id, nil
+}
+
+// evidence has a report made over claims about this Keep's TLS key. Nobody but
+// the warden chooses a claim (THREATS T3): a caller gives a nonce and a purpose.
+func (id *identity) evidence(purpose string, nonce []byte) (evidence.Evidence, error) {
+	h := sha256.Sum256(id.spki)
+	claims, err := evidence.Claims{
+		PubkeyHash:     h,
+		Nonce:          nonce,
+		WorkloadDigest: id.workload,
+		Purpose:        purpose,
+		Instance:       id.instance,
+	}.Encode()
+	if err != nil {
+		return evidence.Evidence{}, err
+	}
+	want := evidence.ReportData(claims)
+	raw, certs, err := id.from.report(want)
+	if err != nil {
+		return evidence.Evidence{}, err
+	}
+	r, err := snp.ParseReport(raw)
+	if err != nil {
+		return evidence.Evidence{}, fmt.Errorf("warden: a report: %w", err)
+	}
+	if r.ReportData != want {
+		return evidence.Evidence{}, errors.New("warden: a report is not over the bytes asked for")
+	}
+	if what := differs(id.local, r); what != "" {
+		return evidence.Evidence{}, &refusedError{"a report differs from the Keep's first one in its " + what + ": the processor was switched"}
+	}
+	return evidence.Evidence{Report: raw, Certs: certs, Claims: claims}, nil
+}
+
+// differs names the first field in which two reports of one Keep differ and may
+// not (THREATS T2). Report data, the signature and the current TCB may.
+func differs(a, b snp.Report) string {
+	switch {
+	case a.Version != b.Version:
+		return "version"
+	case a.HostData != b.HostData:
+		return "host data"
+	case a.Measurement != b.Measurement:
+		return "measurement"
+	case a.Policy != b.Policy:
+		return "policy"
+	case a.VMPL != b.VMPL:
+		return "VMPL"
+	case a.GuestSVN != b.GuestSVN:
+		return "guest SVN"
+	case !bytes.Equal(a.ChipID[:], b.ChipID[:]):
+		return "chip id"
+	case a.ReportID != b.ReportID:
+		return "report id"
+	}
+	return ""
+}
+
+// tlsCertificate makes, once, the self-signed certificate that carries the
+// evidence. Its validity is the Keep's clock's word; what it proves is the
+// evidence's.
+func (id *identity) tlsCertificate() (tls.Certificate, error) {
+	id.certOnce.Do(func() { id.cert, id.certErr = id.makeCertificate() })
+	return id.cert, id.certErr
+}
+
+func (id *identity) makeCertificate() (tls.Certificate, error) {
+	ev, err := id.evidence(evidence.PurposeCertificate, nil)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	ext, err := evidence.CertificateExtensions(ev)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	serial := make([]byte, 16)
+	rand.Read(serial)
+	serial[0] &= 0x7f
+	now := id.now()
+	t := &x509.Certificate{
+		SerialNumber:    new(big.Int).SetBytes(serial),
+		Subject:         pkix.Name{CommonName: "localhost", Organization: []string{"Donjon Keep"}},
+		DNSNames:        []string{"localhost"},
+		NotBefore:       now.Add(-time.Hour),
+		NotAfter:        now.Add(365 * 24 * time.Hour),
+		KeyUsage:        x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:     []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		ExtraExtensions: ext,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, t, t, &id.key.PublicKey, id.key)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("warden: the Keep's certificate: %w", err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: id.key}, nil
+}
+
+// A refusedError says that the Keep is not what it should be; the workload does
+// not run.
+type refusedError struct{ what string }
+
+func (e *refusedError) Error() string { return "warden: refused: " + e.what }

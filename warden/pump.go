@@ -1,0 +1,153 @@
+//go:build linux
+
+package warden
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// A stream is what a pump moves bytes of: a link stream, or TLS over one.
+type stream interface {
+	io.ReadWriteCloser
+	CloseWrite() error
+}
+
+const pumpBuffer = 32 << 10
+
+var buffers = sync.Pool{New: func() any { b := make([]byte, pumpBuffer); return &b }}
+
+// pair makes a stream socket pair: the first end is the warden's and waits in
+// the runtime's poller, the second is handed to the child.
+func pair() (ours, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("warden: socket pair: %w", err)
+	}
+	if err := unix.SetNonblock(fds[0], true); err != nil {
+		_ = unix.Close(fds[0])
+		_ = unix.Close(fds[1])
+		return nil, nil, fmt.Errorf("warden: socket pair: %w", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "guest"), os.NewFile(uintptr(fds[1]), "guest"), nil
+}
+
+// control runs do on the descriptor of f.
+func control(f *os.File, do func(fd int)) {
+	if c, err := f.SyscallConn(); err == nil {
+		_ = c.Control(func(fd uintptr) { do(int(fd)) })
+	}
+}
+
+func shutdownWrite(f *os.File) { control(f, func(fd int) { _ = unix.Shutdown(fd, unix.SHUT_WR) }) }
+
+// hungUp says whether the guest has closed its end, rather than only ended its
+// direction.
+func hungUp(f *os.File) bool {
+	gone := true
+	control(f, func(fd int) {
+		p := []unix.PollFd{{Fd: int32(fd)}}
+		if _, err := unix.Poll(p, 0); err == nil {
+			gone = p[0].Revents&unix.POLLHUP != 0
+		}
+	})
+	return gone
+}
+
+// pump moves bytes both ways between a peer and the guest's descriptor until
+// both directions have ended, or one end is gone. It closes both.
+func pump(peer stream, guest *os.File) {
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := move(guest, peer, nil); err != nil {
+			// The guest has closed, or the peer's stream broke: neither can use
+			// the rest. Closing wakes the other direction.
+			_ = peer.Close()
+			_ = guest.Close()
+			return
+		}
+		shutdownWrite(guest)
+	})
+	_, err := move(peer, guest, nil)
+	if err != nil || hungUp(guest) {
+		_ = peer.Close()
+	} else {
+		_ = peer.CloseWrite()
+	}
+	wg.Wait()
+	_ = peer.Close()
+	_ = guest.Close()
+}
+
+// errLimit ends a move that would pass its budget.
+var errLimit = errors.New("limit reached")
+
+// move copies until EOF. budget, where given, is what may be written in all.
+func move(dst io.Writer, src io.Reader, budget *atomic.Int64) (int64, error) {
+	bp := buffers.Get().(*[]byte)
+	defer buffers.Put(bp)
+	buf := *bp
+	var total int64
+	for {
+		n, err := src.Read(buf)
+		if n > 0 {
+			part := buf[:n]
+			over := false
+			if budget != nil {
+				if left := budget.Add(-int64(n)); left < 0 {
+					part, over = part[:max(0, int64(n)+left)], true
+				}
+			}
+			m, werr := dst.Write(part)
+			total += int64(m)
+			if werr != nil {
+				return total, werr
+			}
+			if over {
+				return total, errLimit
+			}
+		}
+		if err == io.EOF {
+			return total, nil
+		}
+		if err != nil {
+			return total, err
+		}
+	}
+}
+
+// pass sends one descriptor with one byte: how an accepted connection reaches
+// the guest's listener.
+func pass(listener, conn *os.File) error {
+	c, err := listener.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var inner error
+	control(conn, func(fd int) {
+		oob := unix.UnixRights(fd)
+		err = c.Write(func(l uintptr) bool {
+			inner = unix.Sendmsg(int(l), []byte{0}, oob, nil, unix.MSG_NOSIGNAL)
+			return inner != unix.EAGAIN
+		})
+	})
+	if err == nil {
+		err = inner
+	}
+	return err
+}
+
+// OpenLink makes the link of an inherited descriptor. The file waits in the
+// runtime's poller, so that closing it ends a read.
+func OpenLink(fd int) (io.ReadWriteCloser, error) {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, fmt.Errorf("warden: the link on descriptor %d: %w", fd, err)
+	}
+	return os.NewFile(uintptr(fd), "link"), nil
+}

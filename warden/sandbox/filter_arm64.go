@@ -1,0 +1,11 @@
+package sandbox
+
+import "golang.org/x/sys/unix"
+
+const (
+	auditArch   = unix.AUDIT_ARCH_AARCH64
+	numberLimit = 0
+)
+
+func legacyPoll() []uint32 { return nil } // ppoll alone exists
+func pathStat() []uint32   { return []uint32{unix.SYS_FSTATAT} }
