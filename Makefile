@@ -1,13 +1,51 @@
 # make build   bin/donjon and bin/donjon-keep
 # make run     build, run the example workload in a Keep, show its proof
 # make test    install what the tests need (as root), then run all of them
+# make check   gofmt, vet, staticcheck, cross-builds
+# make cross   donjon-keep for every processor
 GO      ?= go
-GOFLAGS  = -trimpath
+GOFLAGS  = -trimpath -buildvcs=false
 LDFLAGS  = -s -w
+ARCHES   = amd64 arm64 ppc64le
+# What is measured must not depend on this machine's C library.
 export CGO_ENABLED = 0
 
-.PHONY: build run test check cross clean
+.PHONY: build run test deps check cross examples bench-guests clean
 
 build:
 	$(GO) build $(GOFLAGS) -ldflags "$(LDFLAGS)" -o bin/donjon ./cmd/donjon
-	$(GO) build $(GOFLAGS) -buildvcs=false -ldflags "$(LDFLAGS)" -o bin/donjon-keep ./cmd/donjon-keep
+	$(GO) build $(GOFLAGS) -ldflags "$(LDFLAGS)" -o bin/donjon-keep ./cmd/donjon-keep
+
+examples:
+	@$(MAKE) --no-print-directory -C examples
+
+bench-guests:
+	$(MAKE) -C bench/guests
+
+run: build examples
+	./bin/donjon run --tee sim --evidence out/evidence.cbor --nonce $$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n') out/examples/hello
+	./bin/donjon inspect out/evidence.cbor
+
+# Debian 12, 13 and Ubuntu 24.04 have these names.
+PACKAGES = clang lld wasi-libc libclang-rt-dev-wasm32 curl openssl
+deps:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		dpkg -s $(PACKAGES) >/dev/null 2>&1 || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(PACKAGES); }; \
+	else \
+		for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || echo "missing: $$p (tests that need it skip; as root, make test installs it)"; done; \
+	fi
+
+test: deps build examples
+	$(GO) test -timeout 15m ./...
+
+check:
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
+	$(GO) vet ./...
+	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
+	for a in $(ARCHES); do GOARCH=$$a $(GO) build ./... || exit 1; done
+
+cross:
+	for a in $(ARCHES); do GOARCH=$$a $(GO) build $(GOFLAGS) -ldflags "$(LDFLAGS)" -o bin/donjon-keep-$$a ./cmd/donjon-keep || exit 1; done
+
+clean:
+	rm -rf bin out

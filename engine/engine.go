@@ -188,7 +188,7 @@ func (p *Program) Run(ctx context.Context, g Guest) (Outcome, error) {
 		s.AddPreopen(d.Guest, d.Dir)
 	}
 	ctx = experimental.WithMemoryAllocator(ctx, p.alloc)
-	mod, err := p.rt.InstantiateModule(ctx, p.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	mod, err := p.instantiate(ctx)
 	if err != nil {
 		if p.alloc.refused {
 			return Outcome{MemoryRefused: true, Trap: "its first memory is larger than its limit"}, nil
@@ -215,6 +215,20 @@ func (p *Program) Run(ctx context.Context, g Guest) (Outcome, error) {
 		out.Trap = trap(err)
 	}
 	return out, nil
+}
+
+// instantiate makes the guest's memory and tables. The engine panics when an
+// allocator refuses a guest's first memory: that is an error here.
+func (p *Program) instantiate(ctx context.Context) (mod api.Module, err error) {
+	defer func() {
+		if !p.alloc.refused {
+			return // another panic goes on
+		}
+		if r := recover(); r != nil {
+			err = errors.New("its first memory was refused")
+		}
+	}()
+	return p.rt.InstantiateModule(ctx, p.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
 }
 
 // compiledFromCache guesses by the heap: a module that came from the cache left

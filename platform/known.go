@@ -37,6 +37,7 @@ const (
 	srcSB3015    = "AMD-SB-3015"
 	srcTDXKVM    = "https://gitlab.com/redhat/centos-stream/src/kernel/centos-stream-9/-/merge_requests/6701"
 	srcTDXModule = "https://github.com/intel/confidential-computing.tdx.tdx-module/releases"
+	srcTSM       = "Linux Documentation/ABI/testing/configfs-tsm (KernelVersion 6.7)"
 	srcDataproc  = "https://docs.cloud.google.com/dataproc/docs/concepts/configuring-clusters/confidential-compute"
 	srcAzure     = "https://github.com/MicrosoftDocs/azure-docs/pull/128510/files"
 )
@@ -92,7 +93,7 @@ func Known() []Product {
 			Clouds: []string{"Azure DCesv5, ECesv5", "Google Cloud C3"},
 			Notes:  "TDX was reserved for the large clouds in this generation",
 			Sources: []string{
-				srcTDXModule, "INTEL-SA-01099", srcTDXKVM, srcQAPI, "https://github.com/intel/tdx-tools/issues/399",
+				srcTDXModule, "INTEL-SA-01099", srcTDXKVM, srcQAPI, srcTSM, "https://github.com/intel/tdx-tools/issues/399",
 				"https://github.com/intel/terraform-intel-azure-linux-vm", srcDataproc,
 			},
 		},
@@ -100,25 +101,25 @@ func Known() []Product {
 			Product: "Intel Xeon Scalable, 5th generation", Codename: "Emerald Rapids", TEE: "tdx",
 			Firmware:   "TDX module 1.5; 1.5.06 against INTEL-SA-01099",
 			HostKernel: "6.16", QEMU: "10.1", GuestKernel: "5.19 to boot, 6.7 for quotes",
-			Sources: []string{srcTDXModule, "INTEL-SA-01099", srcTDXKVM, srcQAPI},
+			Sources: []string{srcTDXModule, "INTEL-SA-01099", srcTDXKVM, srcQAPI, srcTSM},
 		},
 		{
 			Product: "Intel Xeon 6 with E-cores", Codename: "Sierra Forest", TEE: "tdx",
 			Firmware:   "TDX module 1.5.05 with TDX loader 2.0",
 			HostKernel: "6.16", QEMU: "10.1", GuestKernel: "5.19 to boot, 6.7 for quotes",
-			Sources: []string{srcTDXModule, srcTDXKVM, srcQAPI},
+			Sources: []string{srcTDXModule, srcTDXKVM, srcQAPI, srcTSM},
 		},
 		{
 			Product: "Intel Xeon 6 with P-cores", Codename: "Granite Rapids", TEE: "tdx",
 			Firmware:   "TDX module 2.0 with TDX loader 2.0",
 			HostKernel: "6.16", QEMU: "10.1", GuestKernel: "5.19 to boot, 6.7 for quotes",
-			Sources: []string{srcTDXModule, srcTDXKVM, srcQAPI},
+			Sources: []string{srcTDXModule, srcTDXKVM, srcQAPI, srcTSM},
 		},
 		{
 			Product: "Intel Xeon 6+", Codename: "Clearwater Forest", TEE: "tdx",
 			Firmware:   "TDX module 2.0.18",
 			HostKernel: "6.16", QEMU: "10.1", GuestKernel: "5.19 to boot, 6.7 for quotes",
-			Sources: []string{srcTDXModule + "/tag/TDX_MODULE_2.0.18", srcTDXKVM, srcQAPI},
+			Sources: []string{srcTDXModule + "/tag/TDX_MODULE_2.0.18", srcTDXKVM, srcQAPI, srcTSM},
 		},
 		{
 			Product: "Intel Xeon Scalable, 3rd generation", Codename: "Ice Lake", TEE: "sgx",

@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/pelletier/go-toml/v2"
 )
@@ -24,6 +23,7 @@ const (
 	maxText    = 64 << 10 // bytes of one argument, value or path
 	maxNamed   = 64       // data folders and files
 	maxMembers = 64       // of every other list
+	maxSize    = 1 << 44  // bytes of any limit: products of a number and its unit stay far from overflow
 )
 
 // Config is a parsed, checked configuration. The zero value is the configuration
@@ -203,32 +203,6 @@ func decode(b []byte, file string) (*rawConfig, error) {
 	return &raw, nil
 }
 
-// bounded refuses nesting that no configuration has before the TOML parser, which
-// recurses, sees it.
-func bounded(b []byte) error {
-	if !utf8.Valid(b) {
-		return errors.New("it is not UTF-8 text")
-	}
-	depth, most := 0, 0
-	for _, c := range b {
-		switch c {
-		case '[', '{':
-			depth++
-			most = max(most, depth)
-		case ']', '}':
-			depth = max(0, depth-1)
-		case '\n':
-			if depth <= 2 { // a bracket in a string or comment must not add up
-				depth = 0
-			}
-		}
-	}
-	if most > 64 {
-		return errors.New("brackets are nested more than 64 deep")
-	}
-	return nil
-}
-
 // keys are the valid keys of each table, for suggestions.
 var keys = map[string][]string{
 	"":          {"steward", "steward_ca", "args", "env", "host_args", "host_env", "tee", "debug_log", "limits", "files", "data", "scratch", "host_dirs", "secrets"},
@@ -389,12 +363,12 @@ func ParseSize(s string) (uint64, error) {
 			continue
 		}
 		n, err := strconv.ParseUint(strings.TrimSpace(digits), 10, 44)
-		if err != nil || n == 0 {
+		if err != nil || n == 0 || n > maxSize/u.n {
 			break
 		}
 		return n * u.n, nil
 	}
-	return 0, fmt.Errorf(`found %q, wanted a size above 0 such as "64MiB" or "1GiB"`, s)
+	return 0, fmt.Errorf(`found %q, wanted a size above 0 and at most 16384GiB, such as "64MiB" or "1GiB"`, s)
 }
 
 func checkFile(f rawFile) (File, error) {
@@ -428,9 +402,13 @@ func checkFile(f rawFile) (File, error) {
 	default:
 		return out, fmt.Errorf("kind: found %q, wanted null, stdin, stdout, stderr, listen or connect", f.Kind)
 	}
-	for k, set := range map[string]bool{"prot": f.Prot != "", "addr": f.Addr != "", "host": f.Host != "", "port": f.Port != nil, "client_ca": f.ClientCA != "", "client_auth": f.ClientAuth != "", "ca": f.CA != ""} {
-		if set && !allowed[k] {
-			return out, fmt.Errorf("a %s entry has no %s", f.Kind, k)
+	for _, k := range []struct {
+		name string
+		set  bool
+	}{{"prot", f.Prot != ""}, {"addr", f.Addr != ""}, {"host", f.Host != ""}, {"port", f.Port != nil},
+		{"client_ca", f.ClientCA != ""}, {"client_auth", f.ClientAuth != ""}, {"ca", f.CA != ""}} {
+		if k.set && !allowed[k.name] {
+			return out, fmt.Errorf("a %s entry has no %s", f.Kind, k.name)
 		}
 	}
 	if strings.Contains(out.Name, ":") && f.Name != "" {
@@ -553,6 +531,15 @@ func checkSteward(c *Config, raw *rawConfig) error {
 	for _, s := range raw.Secrets {
 		if s.Name == "" || (s.Env == "") == (s.File == "") {
 			return errors.New("secrets: each has a name and either env or file")
+		}
+		if err := errors.Join(text("secrets: name", s.Name), text("secrets: env", s.Env), text("secrets: file", s.File)); err != nil {
+			return err
+		}
+		if strings.Contains(s.Env, "=") {
+			return fmt.Errorf("secrets: env: found %q, wanted a name without '='", s.Env)
+		}
+		if s.File != "" && (!path.IsAbs(s.File) || path.Clean(s.File) != s.File || s.File == "/") {
+			return fmt.Errorf("secrets: file: found %q, wanted a clean absolute path below /", s.File)
 		}
 		c.Secrets = append(c.Secrets, Secret(s))
 	}

@@ -3,10 +3,6 @@ package workload
 import (
 	"archive/tar"
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -14,8 +10,10 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
+	"unicode/utf8"
 )
 
 // Flags are what the command line adds to a configuration before it is hashed.
@@ -118,14 +116,17 @@ func Load(name string, f Flags) (*Workload, error) {
 
 func configOf(dir string) (file string, enarx bool, err error) {
 	donjon, en := filepath.Join(dir, "Donjon.toml"), filepath.Join(dir, "Enarx.toml")
-	_, derr := os.Stat(donjon)
-	_, eerr := os.Stat(en)
+	// Lstat, and anything but "not there" counts as there: a configuration that
+	// cannot be read must not become none.
+	_, derr := os.Lstat(donjon)
+	_, eerr := os.Lstat(en)
+	hasDonjon, hasEnarx := !errors.Is(derr, fs.ErrNotExist), !errors.Is(eerr, fs.ErrNotExist)
 	switch {
-	case derr == nil && eerr == nil:
+	case hasDonjon && hasEnarx:
 		return "", false, &ConfigError{File: dir, What: "it has both a Donjon.toml and an Enarx.toml", Suggestion: "remove one of them"}
-	case derr == nil:
+	case hasDonjon:
 		return donjon, false, nil
-	case eerr == nil:
+	case hasEnarx:
 		return en, true, nil
 	}
 	return "", false, nil
@@ -162,6 +163,13 @@ func (w *Workload) loadConfig(file string, enarx bool, f Flags) (err error) {
 }
 
 func (c *Config) merge(f Flags) error {
+	// TOML is UTF-8: an encoder would put another character in place of such a
+	// byte, and the workload would see what nobody gave it.
+	for _, s := range slices.Concat(f.Args, f.Env, f.HostDirs) {
+		if !utf8.ValidString(s) {
+			return &UsageError{fmt.Sprintf("found %q, wanted UTF-8 text: arguments and environment are part of the configuration", s)}
+		}
+	}
 	if f.Args != nil {
 		c.Args = f.Args
 	}
@@ -199,6 +207,10 @@ func (c *Config) merge(f Flags) error {
 }
 
 func readBounded(name string, most int64) ([]byte, error) {
+	// Opening a named pipe would wait for its writer, so its kind is looked at first.
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("workload: %s is no regular file", name)
+	}
 	f, err := os.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", name, ErrNotFound)
@@ -229,6 +241,9 @@ func readAll(f fs.File, name string, most int64) ([]byte, error) {
 }
 
 func readLayer(root *os.Root, p NamedPath, room int) ([]byte, string, error) {
+	if info, err := root.Stat(filepath.FromSlash(p.Path)); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+		return nil, "", fmt.Errorf("workload: %s is neither a file nor a folder", p.Path)
+	}
 	f, err := root.Open(filepath.FromSlash(p.Path))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, "", fmt.Errorf("%s, which the configuration names: %w", p.Path, ErrNotFound)
@@ -329,29 +344,4 @@ func archiveOne(tw *tar.Writer, f fs.File, p, shown string, room int) error {
 	}
 	_, err = tw.Write(b)
 	return err
-}
-
-// noPrivateKey refuses a private key: a workload is no secret, everyone who may
-// fetch it reads it (THREATS T16).
-func noPrivateKey(name string, b []byte) error {
-	found := bytes.Contains(b, []byte("PRIVATE KEY-----"))
-	if !found && len(b) > 16 && len(b) < 16<<10 && b[0] == 0x30 {
-		if k, err := x509.ParsePKCS8PrivateKey(b); err == nil {
-			switch k.(type) {
-			case *rsa.PrivateKey, *ecdsa.PrivateKey, ed25519.PrivateKey:
-				found = true
-			}
-		}
-		if _, err := x509.ParsePKCS1PrivateKey(b); err == nil {
-			found = true
-		}
-		if _, err := x509.ParseECPrivateKey(b); err == nil {
-			found = true
-		}
-	}
-	if found {
-		return &ConfigError{File: name, What: "it holds a private key, and a workload's files are no secret",
-			Suggestion: "remove it from the workload; a Keep makes its own TLS key"}
-	}
-	return nil
 }

@@ -232,10 +232,6 @@ const tagRATLS = 60000 // [report, claims]
 
 // CertificateExtensions gives both forms in which certificates carry evidence.
 func CertificateExtensions(e Evidence) ([]pkix.Extension, error) {
-	m, err := encoder()
-	if err != nil {
-		return nil, err
-	}
 	whole, err := e.Encode()
 	if err != nil {
 		return nil, err
@@ -244,30 +240,59 @@ func CertificateExtensions(e Evidence) ([]pkix.Extension, error) {
 	if err != nil {
 		return nil, err
 	}
-	tagged, err := m.Marshal(cbor.Tag{Number: tagRATLS, Content: [][]byte{e.Report, e.Claims}})
+	tagged, err := e.tagged()
 	if err != nil {
 		return nil, err
 	}
 	return []pkix.Extension{{Id: oidCMW, Value: cmw}, {Id: oidTagged, Value: tagged}}, nil
 }
 
-// FromCertificate reads the CMW extension of a certificate; two are refused.
+// FromCertificate reads the CMW extension of a certificate. The tagged form, where
+// it is there too, must hold the same report and claims, so that readers of either
+// judge the same evidence (THREATS T26); an extension that stands twice is refused.
 func FromCertificate(c *x509.Certificate) (Evidence, error) {
-	var found []byte
+	var cmw, tagged []byte
 	for _, x := range c.Extensions {
-		if x.Id.Equal(oidCMW) {
-			if found != nil {
-				return Evidence{}, errors.New("evidence: the certificate carries two pieces of evidence")
-			}
-			found = x.Value
+		var p *[]byte
+		switch {
+		case x.Id.Equal(oidCMW):
+			p = &cmw
+		case x.Id.Equal(oidTagged):
+			p = &tagged
+		default:
+			continue
 		}
+		if *p != nil {
+			return Evidence{}, errors.New("evidence: the certificate carries two pieces of evidence")
+		}
+		*p = append([]byte{}, x.Value...)
 	}
-	if found == nil {
+	if cmw == nil {
 		return Evidence{}, errors.New("evidence: the certificate carries none")
 	}
 	var b []byte
-	if rest, err := asn1.Unmarshal(found, &b); err != nil || len(rest) > 0 {
+	if rest, err := asn1.Unmarshal(cmw, &b); err != nil || len(rest) > 0 {
 		return Evidence{}, errors.New("evidence: the certificate's extension is no OCTET STRING")
 	}
-	return Parse(b)
+	e, err := Parse(b)
+	if err != nil || tagged == nil {
+		return e, err
+	}
+	want, err := e.tagged()
+	if err != nil {
+		return Evidence{}, err
+	}
+	if !bytes.Equal(tagged, want) {
+		return Evidence{}, errors.New("evidence: the certificate's two extensions hold different evidence")
+	}
+	return e, nil
+}
+
+// tagged is the interoperable RA-TLS form of the evidence.
+func (e Evidence) tagged() ([]byte, error) {
+	m, err := encoder()
+	if err != nil {
+		return nil, err
+	}
+	return m.Marshal(cbor.Tag{Number: tagRATLS, Content: [][]byte{e.Report, e.Claims}})
 }

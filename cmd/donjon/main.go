@@ -56,6 +56,8 @@ status through and uses 125 (no Keep), 126 (not runnable), 127 (not found).`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError(err) })
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
+		newConfigCommand(a),
+		newInspectCommand(a),
 		newPlatformCommand(a),
 		newRunCommand(a),
 		newVersionCommand(a),

@@ -55,14 +55,18 @@ func (r *Report) confine(p Profile, o Options) {
 		dir = o.CacheDir
 	}
 	r.land(p, dir)
-	err := dropBounding()
+	keepKill := false
 	if o.UID != 0 || o.GID != 0 {
-		r.note("another uid", changeID(p, o))
+		// A process may not signal one of another uid without this capability, and
+		// the warden ends its child. The filter lets it signal no other.
+		keepKill = p == Warden && o.UID != 0
+		err := changeID(o, keepKill)
+		keepKill = keepKill && err == nil
+		if !errors.Is(err, errNoSuchID) {
+			r.note("another uid", err)
+		}
 	}
-	if err == nil {
-		err = dropCapabilities(p, o)
-	}
-	r.note("no capabilities", err)
+	r.note("no capabilities", dropCapabilities(keepKill))
 	// Changing ids resets both of these (prctl(2)).
 	r.note("not dumpable", everyThreadOnce(unix.PR_SET_DUMPABLE, 0))
 	if p == ChildCompile {

@@ -20,17 +20,18 @@ import (
 // deeds is all that a helper process can do; names are "profile: deed".
 func deeds() map[string]func() error {
 	m := map[string]func() error{
-		"warden: be busy":        func() error { return wardenBusy(Options{}) },
-		"warden: other uid":      func() error { return wardenBusy(Options{UID: WardenID, GID: WardenID}) },
-		"child: be busy":         childBusy,
-		"child: run guest":       runGuest,
-		"child: run first":       func() error { return applied(Apply(ChildRun, Options{})) },
-		"any: no such profile":   func() error { return applied(Apply(Profile(9), Options{})) },
-		"any: enter root":        enterRoot,
-		"child: wait for parent": func() error { time.Sleep(time.Minute); return errors.New("nobody came") },
-		"any: sleep":             func() error { time.Sleep(time.Minute); return nil },
-		"warden: report":         func() error { return report(Warden) },
-		"compile: report":        func() error { return report(ChildCompile) },
+		"warden: be busy":       func() error { return wardenBusy(Options{}) },
+		"warden: other uid":     func() error { return wardenBusy(Options{UID: WardenID, GID: WardenID}) },
+		"child: be busy":        childBusy,
+		"child: run guest":      runGuest,
+		"child: run first":      func() error { return applied(Apply(ChildRun, Options{})) },
+		"any: no such profile":  func() error { return applied(Apply(Profile(9), Options{})) },
+		"any: inherit":          inherits,
+		"any: enter root":       enterRoot,
+		"any: sleep":            func() error { time.Sleep(time.Minute); return nil },
+		"warden: report":        func() error { return report(Warden, 0) },
+		"warden: report, moved": func() error { return report(Warden, WardenID) },
+		"compile: report":       func() error { return report(ChildCompile, 0) },
 	}
 	for name, do := range crimes() {
 		m["warden: "+name] = confinedTo(do, Warden)
@@ -96,7 +97,7 @@ func crimes() map[string]func() error {
 		},
 		"connect":          func() error { return unix.Connect(0, &unix.SockaddrInet4{Port: 80, Addr: [4]byte{127, 0, 0, 1}}) },
 		"execve":           func() error { return unix.Exec("/proc/self/exe", []string{"x"}, nil) },
-		"fork":             func() error { _, err := syscall.ForkExec("/proc/self/exe", []string{"x"}, nil); return err },
+		"fork":             raw(unix.SYS_CLONE, uintptr(unix.SIGCHLD)),
 		"clone3":           func() error { return refusedWith(raw(unix.SYS_CLONE3, 0, 0)(), unix.ENOSYS) },
 		"ptrace":           raw(unix.SYS_PTRACE, unix.PTRACE_TRACEME),
 		"kill its parent":  func() error { return unix.Kill(os.Getppid(), unix.SIGCONT) },
@@ -165,8 +166,11 @@ func useCache() error {
 // before, move bytes with many goroutines, make memory files, keep time, collect
 // garbage.
 func wardenBusy(o Options) error {
+	runtime.LockOSThread() // the child dies with this thread
+	defer runtime.UnlockOSThread()
 	child, err := os.StartProcess("/proc/self/exe", []string{"child"}, &os.ProcAttr{
-		Env: []string{helperVar + "=any: sleep"}, Files: []*os.File{nil, os.Stdout, os.Stderr}})
+		Env: []string{helperVar + "=any: sleep"}, Files: []*os.File{nil, os.Stdout, os.Stderr},
+		Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}})
 	if err != nil {
 		return err
 	}
@@ -360,12 +364,12 @@ func readFull(f *os.File, b []byte) error {
 }
 
 // report prints what was applied, and checks it against the kernel's own view.
-func report(p Profile) error {
+func report(p Profile, id int) error {
 	status, err := os.Open("/proc/self/status")
 	if err != nil {
 		return err
 	}
-	r, err := Apply(p, Options{CacheDir: os.Getenv("CACHE")})
+	r, err := Apply(p, Options{CacheDir: os.Getenv("CACHE"), UID: id, GID: id})
 	if err != nil {
 		return err
 	}

@@ -67,7 +67,10 @@ type Options struct {
 	// that the warden may signal by number. 0: none (a pidfd serves all the same).
 	Child int
 	// UID and GID are the ids to take; 0: stay what it is. Where they cannot be
-	// taken the report says so.
+	// taken the report says so, but for one case: a user namespace that has no
+	// such ids, as every ordinary user's has. There is nothing to be done about
+	// that one, and a warning at each start would wear out the others; that the
+	// report's Applied does not list "another uid" tells.
 	UID, GID int
 }
 

@@ -70,7 +70,7 @@ func runtimeRules(self int) []rule {
 		unix.SYS_MUNMAP, unix.SYS_EPOLL_CTL, unix.SYS_EPOLL_CREATE1, unix.SYS_EVENTFD2,
 		unix.SYS_CLOCK_NANOSLEEP, unix.SYS_CLOCK_GETRES, unix.SYS_GETTIMEOFDAY,
 		unix.SYS_RESTART_SYSCALL, unix.SYS_SCHED_GETAFFINITY, unix.SYS_GETRANDOM,
-		unix.SYS_EXIT, unix.SYS_EXIT_GROUP,
+		unix.SYS_EXIT, unix.SYS_EXIT_GROUP, readLimits,
 		unix.SYS_GETPPID, unix.SYS_GETUID, unix.SYS_GETEUID, unix.SYS_GETGID, unix.SYS_GETEGID,
 	)...)
 	return append(r,

@@ -5,6 +5,7 @@ import "golang.org/x/sys/unix"
 const (
 	auditArch   = unix.AUDIT_ARCH_AARCH64
 	numberLimit = 0
+	readLimits  = unix.SYS_GETRLIMIT
 )
 
 func legacyPoll() []uint32 { return nil } // ppoll alone exists

@@ -16,7 +16,8 @@ import (
 //
 //	(module (import "env" "tick" (func)) (memory 1) (func (export "_start") (local i32)
 //	  loop
-//	    (br_if … grow fails → unreachable)
+//	    i32.const 16  memory.grow  i32.const -1  i32.eq  if unreachable end
+//	    memory.size  i32.const 16  i32.shl  i32.const 1  i32.sub  i32.const 7  i32.store8
 //	    call 0
 //	    local.get 0  i32.const 1  i32.add  local.tee 0  i32.const 64  i32.lt_u  br_if 0
 //	  end))
@@ -26,7 +27,7 @@ var growing = []byte("\x00asm\x01\x00\x00\x00" +
 	"\x03\x02\x01\x00" + // one function
 	"\x05\x03\x01\x00\x01" + // one page, no maximum
 	"\x07\x0a\x01\x06_start\x00\x01" + // exports
-	"\x0a\x31\x01\x2f" + "\x01\x01\x7f" + // code: one local
+	"\x0a\x30\x01\x2e" + "\x01\x01\x7f" + // code: one local
 	"\x03\x40" + // loop
 	"\x41\x10\x40\x00\x41\x7f\x46\x04\x40\x00\x0b" + // memory.grow 16; -1 → unreachable
 	"\x3f\x00\x41\x10\x74\x41\x01\x6b\x41\x07\x3a\x00\x00" + // last byte = 7

@@ -26,7 +26,11 @@ func TestMain(m *testing.M) {
 	if deed := os.Getenv(helperVar); deed != "" {
 		os.Exit(helper(deed))
 	}
-	os.Exit(m.Run())
+	status := m.Run()
+	if path, err := helperProgram(); err == nil {
+		_ = os.RemoveAll(filepath.Dir(path))
+	}
+	os.Exit(status)
 }
 
 // Exit statuses of the helper.
@@ -56,13 +60,10 @@ func helper(deed string) int {
 
 var errNotThere = errors.New("not to be tried here")
 
-// program gives a path of this test binary built without cgo, readable for all:
-// with cgo not all threads can be reached, as donjon-keep never is.
+// helperProgram gives a path of this test binary built without cgo, in a place
+// that all users can read: with cgo not all threads can be reached, and
+// donjon-keep is never built with it.
 var helperProgram = sync.OnceValues(func() (string, error) {
-	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_GETPID, 0, 0, 0)
-	if errno == 0 {
-		return os.Executable()
-	}
 	dir, err := os.MkdirTemp("", "donjon-sandbox")
 	if err != nil {
 		return "", err
@@ -71,6 +72,13 @@ var helperProgram = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	out := filepath.Join(dir, "sandbox.test")
+	if _, _, errno := syscall.AllThreadsSyscall(unix.SYS_GETPID, 0, 0, 0); errno == 0 {
+		self, err := os.ReadFile("/proc/self/exe")
+		if err != nil {
+			return "", err
+		}
+		return out, os.WriteFile(out, self, 0o755)
+	}
 	cmd := exec.Command("go", "test", "-c", "-o", out, ".")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if b, err := cmd.CombinedOutput(); err != nil {

@@ -12,89 +12,60 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// keepsKill says whether the one capability is kept that lets the warden end a
-// child of another uid. The filter lets it signal no process but that one.
-func keepsKill(p Profile, o Options) bool { return p == Warden && o.UID != 0 }
+// errNoSuchID says that the user namespace maps no second id, as in a Keep that an
+// ordinary user has started.
+var errNoSuchID = errors.New("the user namespace has no such id")
 
-// changeID takes the ids of o in all three forms, and no further groups.
-func changeID(p Profile, o Options) error {
-	if keepsKill(p, o) {
+// changeID takes the ids of o in all three forms, and no further groups. keep:
+// without losing the capabilities by that.
+func changeID(o Options, keep bool) error {
+	if keep {
 		if err := everyThread(unix.PR_SET_KEEPCAPS, 1); err != nil {
-			return fmt.Errorf("keeping CAP_KILL: %w", err)
+			return fmt.Errorf("keeping capabilities: %w", err)
 		}
 	}
 	if o.GID != 0 {
+		if err := syscall.Setresgid(o.GID, o.GID, o.GID); err != nil {
+			return noSuchID("gid", o.GID, err)
+		}
 		if err := syscall.Setgroups(nil); err != nil {
 			return fmt.Errorf("leaving all groups: %w", err)
-		}
-		if err := syscall.Setresgid(o.GID, o.GID, o.GID); err != nil {
-			return fmt.Errorf("taking gid %d: %w", o.GID, err)
 		}
 	}
 	if o.UID != 0 {
 		if err := syscall.Setresuid(o.UID, o.UID, o.UID); err != nil {
-			return fmt.Errorf("taking uid %d: %w", o.UID, err)
+			return noSuchID("uid", o.UID, err)
 		}
 	}
 	return nil
 }
 
-// capget and capset speak version 3: 64 capabilities in two words each.
+func noSuchID(what string, id int, err error) error {
+	if errors.Is(err, unix.EINVAL) { // setresuid(2): not valid in this user namespace
+		return errNoSuchID
+	}
+	return fmt.Errorf("taking %s %d: %w", what, id, err)
+}
+
+// capabilities is what capget and capset take in version 3: two words of each
+// set.
 type capabilities [2]unix.CapUserData
 
-func readCapabilities() (capabilities, error) {
-	var c capabilities
+// dropCapabilities gives up all that this process holds, on each thread, but for
+// CAP_KILL where keepKill says so; the ambient set goes with the permitted one. The bounding set stays: it limits only
+// what execve gives, and here execve gives nothing (no_new_privs) and ends the
+// process (docs/decisions/0006-sandbox.md).
+func dropCapabilities(keepKill bool) error {
+	var now, want capabilities
 	h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	if err := unix.Capget(&h, &c[0]); err != nil {
-		return c, fmt.Errorf("reading capabilities: %w", err)
+	if err := unix.Capget(&h, &now[0]); err != nil {
+		return fmt.Errorf("reading capabilities: %w", err)
 	}
-	return c, nil
-}
-
-func (c capabilities) has(n int) bool { return c[n/32].Effective&(1<<(n%32)) != 0 }
-
-// dropBounding empties the bounding set: what no execve could ever give back. To
-// do so takes CAP_SETPCAP; who has no capabilities at all needs nothing done,
-// because no_new_privs keeps execve from giving any.
-func dropBounding() error {
-	c, err := readCapabilities()
-	if err != nil {
-		return err
-	}
-	if c[0].Permitted|c[1].Permitted == 0 {
-		return nil
-	}
-	if !c.has(unix.CAP_SETPCAP) {
-		return errors.New("the bounding set cannot be emptied without CAP_SETPCAP")
-	}
-	for n := 0; n < 64; n++ {
-		v, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(n), 0, 0, 0)
-		if err != nil {
-			break // past the last that this kernel knows
-		}
-		if v == 0 {
-			continue
-		}
-		if err := everyThread(unix.PR_CAPBSET_DROP, uintptr(n)); err != nil {
-			return fmt.Errorf("dropping capability %d: %w", n, err)
-		}
-	}
-	return nil
-}
-
-// dropCapabilities gives up all that this process holds, on each thread.
-func dropCapabilities(p Profile, o Options) error {
-	now, err := readCapabilities()
-	if err != nil {
-		return err
-	}
-	var want capabilities
-	if keepsKill(p, o) {
+	if keepKill {
 		const bit = 1 << unix.CAP_KILL
 		want[0].Permitted = now[0].Permitted & bit
 		want[0].Effective = want[0].Permitted
 	}
-	h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&h)), uintptr(unsafe.Pointer(&want)), 0)
 	runtime.KeepAlive(&h)
 	runtime.KeepAlive(&want)

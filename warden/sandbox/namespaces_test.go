@@ -147,3 +147,19 @@ func TestFallbacks(t *testing.T) {
 		}
 	}
 }
+
+// TestNoSecondID: in a user namespace of one id, which an ordinary user has, the
+// warden stays what it is, does not complain, and keeps no capability.
+func TestNoSecondID(t *testing.T) {
+	attr := attributes(unix.CLONE_NEWUSER, os.Getuid(), os.Getgid(), false)
+	if err := probe(attr); err != nil {
+		t.Skipf("no user namespaces here: %v", err)
+	}
+	out := start{deed: "warden: report, moved", attr: attr}.lives(t)
+	if strings.Contains(out, "another uid") {
+		t.Errorf("another uid is reported:\n%s", out)
+	}
+	if !strings.Contains(out, "CapPrm:\t0000000000000000\n") || !strings.Contains(out, "CapEff:\t0000000000000000\n") {
+		t.Errorf("capabilities are left:\n%s", out)
+	}
+}

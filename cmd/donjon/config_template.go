@@ -1,0 +1,80 @@
+package main
+
+// configTemplate is what config init writes. Lines that begin with "# " explain;
+// those that begin with "#" alone are settings: taken out of their comment they
+// make a valid configuration, which a test checks.
+const configTemplate = `# What the Keep gives the workload beside this file, main.wasm. Every byte of this
+# file is measured: changing it changes the workload digest.
+# All keys: docs/workload.md. donjon config check says what it means.
+
+# Arguments; the program's name stands before them.
+#args = ["--greeting", "hello"]
+
+# Let it run in these alone: snp, tdx, sgx, pef, vm, sim. vm and sim are no TEEs.
+#tee = ["snp", "sim"]
+
+# Let the warden write its log in words. A relying party sees that it does.
+#debug_log = true
+
+# The attestation service that gives this Keep its certificate and its secrets,
+# and the authorities (a PEM file beside this one) of its TLS certificate.
+#steward = "https://steward.example"
+#steward_ca = "steward-ca.pem"
+
+# Environment.
+#[env]
+#LANG = "C.UTF-8"
+
+# Limits; the host may set lower ones.
+#[limits]
+#memory = "256MiB"
+#cpu_time = "10m"
+#wall_time = "1h"
+#output = "10MiB"
+
+# Descriptors, numbered from 0 in this order. Without any [[files]] they are
+# stdin, stdout and stderr; with one, only what stands here.
+[[files]]
+kind = "stdin"
+
+[[files]]
+kind = "stdout"
+
+[[files]]
+kind = "stderr"
+
+# Connections that come in. prot: tls (ends in the Keep) or tcp. addr: default
+# "::"; port: default 443 for tls, 80 for tcp.
+#[[files]]
+#kind = "listen"
+#name = "web"
+#prot = "tls"
+#port = 8443
+# Ask clients for a certificate of these authorities; client_auth: none, request
+# or require.
+#client_ca = "clients.pem"
+#client_auth = "require"
+
+# One connection out. Without ca the peer must be known to Mozilla's roots.
+#[[files]]
+#kind = "connect"
+#prot = "tls"
+#host = "db.example"
+#port = 5432
+#ca = "db-ca.pem"
+
+# Measured, read-only files and folders.
+#[[data]]
+#path = "data"
+#guest = "/data"
+
+# Writable folders in the Keep's memory; size: default 64MiB.
+#[[scratch]]
+#guest = "/tmp"
+#size = "64MiB"
+
+# Secrets that the Steward releases, each into a variable or a file.
+#[[secrets]]
+#name = "token"
+#env = "TOKEN"
+`
