@@ -6,17 +6,21 @@ import (
 	"unicode/utf8"
 )
 
-const maxNesting = 32
+const (
+	maxNesting = 32
+	maxMarks   = 6 << 10 // '=', '.', '[' and '{' outside strings: keys and tables, roughly
+)
 
-// bounded refuses nesting that no configuration has before the TOML parser, which
-// recurses on it, sees it. Brackets in strings and comments do not count (TOML
+// bounded refuses what no configuration has before the TOML parser sees it: deep
+// nesting, on which it recurses, and very many keys, for which it takes the square
+// of their number (minutes for a mebibyte). Brackets in strings and comments do not count (TOML
 // 1.0, "String" and "Comment"). Where the text is no TOML the two may disagree
 // about what a string is, but only behind the place where the parser stops.
 func bounded(b []byte) error {
 	if !utf8.Valid(b) {
 		return errors.New("it is not UTF-8 text")
 	}
-	depth := 0
+	depth, marks := 0, 0
 	for i := 0; i < len(b); {
 		switch c := b[i]; c {
 		case '#':
@@ -28,6 +32,11 @@ func bounded(b []byte) error {
 		case '"', '\'':
 			i += stringLength(b[i:], c)
 		default:
+			if c == '=' || c == '.' || c == '[' || c == '{' {
+				if marks++; marks > maxMarks {
+					return errors.New("it has more than 6144 keys and tables")
+				}
+			}
 			switch c {
 			case '[', '{':
 				if depth++; depth > maxNesting {

@@ -19,8 +19,6 @@ import (
 	"os"
 	"runtime"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/donjon-tee/donjon/engine"
 	"github.com/donjon-tee/donjon/engine/child"
 	"github.com/donjon-tee/donjon/warden"
@@ -52,13 +50,16 @@ func run(args []string) int {
 
 // runSim is a Keep as a process of its host.
 func runSim(sharedMounts bool) int {
+	if err := sandbox.InheritNothing(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	proc, err := child.Spawn()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	defer proc.Kill()
-	unix.CloseOnExec(linkFD)
 	o := warden.Options{Child: proc, TEE: "sim", NoCache: sharedMounts || !engine.Compiles()}
 	if sharedMounts {
 		o.Notes = append(o.Notes, "an empty file system: the Keep has no mount namespace of its own")

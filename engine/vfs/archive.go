@@ -36,15 +36,40 @@ func OpenArchive(b []byte, l Limits) (Dir, error) {
 			return nil, fmt.Errorf("vfs: archive: %q: %w", h.Name, err)
 		}
 	}
+	if err := endsInZeros(b[r.Size()-int64(r.Len()):]); err != nil {
+		return nil, err
+	}
 	root.n.t.readOnly = true
 	root.n.t.dev = 2
 	return root, nil
+}
+
+// endsInZeros refuses what stands behind the archive's end: two readers must not
+// see two archives in the same measured bytes.
+func endsInZeros(rest []byte) error {
+	if len(rest)%512 != 0 {
+		return fmt.Errorf("vfs: archive: %d bytes behind the end, wanted blocks of 512", len(rest))
+	}
+	for _, c := range rest {
+		if c != 0 {
+			return errors.New("vfs: archive: data behind the end")
+		}
+	}
+	return nil
 }
 
 func (d *memDir) addMember(b []byte, r *bytes.Reader, h *tar.Header) error {
 	name := strings.TrimSuffix(h.Name, "/")
 	if name == "" || path.IsAbs(name) || path.Clean(name) != name || strings.HasPrefix(name, "../") || name == ".." {
 		return errors.New("not a clean relative path")
+	}
+	for k := range h.PAXRecords {
+		if k != "path" && k != "size" { // a sparse file's data is not where it seems to be
+			return fmt.Errorf("with a PAX record %q, wanted path alone", k)
+		}
+	}
+	if h.Format == tar.FormatGNU {
+		return errors.New("in GNU's format, wanted USTAR or PAX")
 	}
 	kind := TypeRegular
 	switch h.Typeflag {
@@ -58,6 +83,9 @@ func (d *memDir) addMember(b []byte, r *bytes.Reader, h *tar.Header) error {
 	if e != 0 || p.node != nil {
 		return errors.New("its folder is missing, or the name stands twice")
 	}
+	if kind == TypeDirectory && h.Size != 0 {
+		return errors.New("a folder with data")
+	}
 	n, e := p.add(kind)
 	if e != 0 {
 		return errors.New("too many members")
@@ -67,6 +95,9 @@ func (d *memDir) addMember(b []byte, r *bytes.Reader, h *tar.Header) error {
 		at := r.Size() - int64(r.Len())
 		if h.Size < 0 || h.Size > int64(r.Len()) {
 			return errors.New("cut short")
+		}
+		if h.Size > d.n.t.limits.Bytes-d.n.t.bytes {
+			return fmt.Errorf("too much data, at most %d bytes", d.n.t.limits.Bytes)
 		}
 		n.data = b[at : at+h.Size : at+h.Size]
 		d.n.t.bytes += h.Size

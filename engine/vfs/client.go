@@ -1,31 +1,63 @@
 package vfs
 
-import "io"
+import (
+	"io"
+	"strings"
+	"unicode/utf8"
+)
 
 // remote is the guest's end of a host folder. What the host answers is believed
 // in nothing but its form: a host folder is the host's, and a workload that uses
 // one has no secrets (it is for development).
-type remote struct{ rw io.ReadWriteCloser }
+type remote struct {
+	rw     io.ReadWriteCloser
+	broken bool // an answer was no answer: where the next one begins is not known
+}
 
 // Dial gives the folder at the other end of rw, served by Serve. One call at a
 // time; it blocks until the answer is there.
-func Dial(rw io.ReadWriteCloser) Dir { return &remoteDir{remoteHandle{r: &remote{rw}}} }
+func Dial(rw io.ReadWriteCloser) Dir { return &remoteDir{remoteHandle{r: &remote{rw: rw}}} }
 
 func (r *remote) do(q request) (answer, Errno) {
-	if len(q.Path) > 4096 || len(q.To) > 4096 {
+	if len(q.Path) > maxPath || len(q.To) > maxPath {
 		return answer{}, ErrnoNametoolong
+	}
+	if !utf8.ValidString(q.Path) || !utf8.ValidString(q.To) {
+		return answer{}, ErrnoIlseq
+	}
+	if r.broken {
+		return answer{}, ErrnoIo
 	}
 	var a answer
 	if err := writeRecord(r.rw, q); err != nil {
-		return a, ErrnoIo
+		r.broken = true
+		return answer{}, ErrnoIo
 	}
-	if err := readRecord(r.rw, &a); err != nil {
-		return a, ErrnoIo
+	if err := readRecord(r.rw, &a); err != nil || !a.sane() {
+		r.broken = true
+		return answer{}, ErrnoIo
 	}
-	if a.Errno > ErrnoNotcapable {
-		return a, ErrnoIo
+	if a.Errno != 0 {
+		return answer{}, a.Errno
 	}
-	return a, a.Errno
+	return a, 0
+}
+
+// sane says that an answer could be one: numbers that WASI has, names that a
+// folder can hold.
+func (a *answer) sane() bool {
+	if a.Errno > ErrnoNotcapable || a.Stat.Type > TypeSymlink || len(a.Data) > maxChunk {
+		return false
+	}
+	for _, e := range a.Entries {
+		switch {
+		case e.Name == "" || e.Name == "." || e.Name == ".." || len(e.Name) > maxName:
+			return false
+		case strings.ContainsAny(e.Name, "/\x00") || e.Type > TypeSymlink:
+			return false
+		}
+	}
+	return true
 }
 
 type remoteHandle struct {
@@ -113,7 +145,7 @@ func (d *remoteDir) Open(path string, o OpenOptions) (Handle, Errno) {
 	if e != 0 {
 		return nil, e
 	}
-	if a.Handle == 0 {
+	if a.Handle == 0 || o.Directory && !a.IsDir {
 		return nil, ErrnoIo
 	}
 	if a.IsDir {
@@ -139,7 +171,15 @@ func (d *remoteDir) Symlink(target, path string) Errno {
 
 func (d *remoteDir) Readlink(path string) (string, Errno) {
 	a, e := d.r.do(request{Op: opReadlink, Handle: d.h, Path: path})
-	return string(a.Data), e
+	switch {
+	case e != 0:
+		return "", e
+	case len(a.Data) > maxPath:
+		return "", ErrnoIo
+	case !utf8.Valid(a.Data):
+		return "", ErrnoIlseq
+	}
+	return string(a.Data), 0
 }
 
 func (d *remoteDir) two(o op, old string, dst Dir, path string) Errno {

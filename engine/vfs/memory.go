@@ -8,14 +8,17 @@ import (
 
 // Limits bound a tree in memory. Zero values are the defaults.
 type Limits struct {
-	Bytes  int64 // of file data; 0: 64 MiB
-	Inodes int   // files, folders and links; 0: 65,536
+	Bytes  int64 // of file data and link targets; 0: 64 MiB
+	Inodes int   // names, and files without one that are still open; 0: 65,536
+
+	Now func() time.Time // nil: the system's clock
 }
 
 const (
 	maxName  = 255
 	maxLinks = 40
 	maxParts = 256
+	maxPath  = 4096
 )
 
 // tree is one file system in memory: every node belongs to one.
@@ -39,6 +42,7 @@ type node struct {
 	children map[string]*node
 	parent   *node // of a folder; nil once it is removed or for a root
 	nlink    uint64
+	opens    int // handles of a file
 	atim     int64
 	mtim     int64
 	ctim     int64
@@ -54,7 +58,10 @@ func newTree(l Limits, dev uint64) *memDir {
 	if l.Inodes == 0 {
 		l.Inodes = 65536
 	}
-	t := &tree{limits: l, dev: dev, now: time.Now}
+	if l.Now == nil {
+		l.Now = time.Now
+	}
+	t := &tree{limits: l, dev: dev, now: l.Now}
 	root, _ := t.make(TypeDirectory)
 	return &memDir{n: root}
 }
@@ -78,15 +85,27 @@ func (n *node) touch() {
 	n.mtim, n.ctim = now, now
 }
 
-// drop takes one name from a node; what has none left gives its room back when
-// its last handle does not matter any more: data is the garbage collector's.
+// drop takes one name from a node. A file without a name costs its room for as
+// long as a handle holds it: a guest that unlinks what it has open must not get
+// that room twice.
 func (n *node) drop() {
 	n.nlink--
 	n.ctim = n.t.now().UnixNano()
-	if n.nlink == 0 {
+	if n.nlink > 0 {
 		n.t.inodes--
-		n.t.bytes -= int64(len(n.data))
+		return
 	}
+	n.release()
+}
+
+// release gives a node's room back once nothing refers to it.
+func (n *node) release() {
+	if n.nlink > 0 || n.opens > 0 {
+		return
+	}
+	n.t.inodes--
+	n.t.bytes -= int64(len(n.data) + len(n.target))
+	n.data = nil
 }
 
 func (n *node) stat() Stat {
@@ -123,8 +142,15 @@ type place struct {
 // followed, the last one where follow says so. There is no recursion: a link's
 // target is put in front of what is left.
 func (d *memDir) walk(path string, follow bool) (place, Errno) {
-	if strings.HasPrefix(path, "/") {
+	switch {
+	case path == "":
+		return place{}, ErrnoNoent
+	case len(path) > maxPath:
+		return place{}, ErrnoNametoolong
+	case strings.HasPrefix(path, "/"):
 		return place{}, ErrnoPerm
+	case strings.IndexByte(path, 0) >= 0:
+		return place{}, ErrnoInval
 	}
 	slash := strings.HasSuffix(path, "/")
 	parts := split(path)
@@ -187,6 +213,22 @@ func (d *memDir) walk(path string, follow bool) (place, Errno) {
 	return p, 0
 }
 
+// bare takes the slashes from a path's end, for the calls that act on a name and
+// never on what a link of that name leads to; one of slashes alone stays as it is.
+func bare(path string) string {
+	if b := strings.TrimRight(path, "/"); b != "" {
+		return b
+	}
+	return path
+}
+
+// dotted says that a path's last component is no name.
+func dotted(path string) bool {
+	path = bare(path)
+	last := path[strings.LastIndexByte(path, '/')+1:]
+	return last == "." || last == ".."
+}
+
 func split(path string) []string {
 	return slices.DeleteFunc(strings.Split(path, "/"), func(s string) bool { return s == "" })
 }
@@ -200,7 +242,8 @@ func (d *memDir) Sync(bool) Errno        { return 0 }
 func (d *memDir) Close() Errno           { return 0 }
 
 func (d *memDir) Open(path string, o OpenOptions) (Handle, Errno) {
-	p, e := d.walk(path, o.Follow)
+	// As in open(2): an exclusive creation does not follow a link at its end.
+	p, e := d.walk(path, o.Follow && !(o.Create && o.Excl))
 	if e != 0 {
 		return nil, e
 	}
@@ -215,7 +258,7 @@ func (d *memDir) Open(path string, o OpenOptions) (Handle, Errno) {
 		if n, e = p.add(TypeRegular); e != 0 {
 			return nil, e
 		}
-		return &memFile{n}, 0
+		return n.open(), 0
 	}
 	if o.Create && o.Excl {
 		return nil, ErrnoExist
@@ -235,9 +278,10 @@ func (d *memDir) Open(path string, o OpenOptions) (Handle, Errno) {
 	if n.t.readOnly && (o.Trunc || o.Write && !o.Read) {
 		return nil, ErrnoRofs
 	}
-	f := &memFile{n}
+	f := n.open()
 	if o.Trunc {
 		if e := f.Truncate(0); e != 0 {
+			f.Close()
 			return nil, e
 		}
 	}
@@ -274,22 +318,19 @@ func (p place) remove() {
 }
 
 func (d *memDir) Mkdir(path string) Errno {
-	p, e := d.walk(path, false)
-	if e != 0 && e != ErrnoNotdir {
-		return e
-	}
-	if p.node != nil || e == ErrnoNotdir && p.name != "" {
-		return ErrnoExist
-	}
+	p, e := d.walk(bare(path), false)
 	if e != 0 {
 		return e
+	}
+	if p.node != nil {
+		return ErrnoExist
 	}
 	_, e = p.add(TypeDirectory)
 	return e
 }
 
 func (d *memDir) Rmdir(path string) Errno {
-	p, e := d.walk(path, false)
+	p, e := d.walk(bare(path), false)
 	switch {
 	case e != 0:
 		return e
@@ -299,7 +340,7 @@ func (d *memDir) Rmdir(path string) Errno {
 		return ErrnoNoent
 	case p.node.kind != TypeDirectory:
 		return ErrnoNotdir
-	case p.name == "":
+	case p.name == "" || dotted(path):
 		return ErrnoInval
 	case len(p.node.children) > 0:
 		return ErrnoNotempty
@@ -311,7 +352,7 @@ func (d *memDir) Rmdir(path string) Errno {
 }
 
 func (d *memDir) Unlink(path string) Errno {
-	p, e := d.walk(strings.TrimRight(path, "/"), false)
+	p, e := d.walk(bare(path), false)
 	switch {
 	case e != 0:
 		return e
@@ -336,12 +377,21 @@ func (d *memDir) Symlink(target, path string) Errno {
 	if strings.HasPrefix(target, "/") {
 		return ErrnoPerm
 	}
-	p, e := d.walk(strings.TrimRight(path, "/"), false)
+	if len(target) >= maxPath {
+		return ErrnoNametoolong
+	}
+	if strings.IndexByte(target, 0) >= 0 {
+		return ErrnoInval
+	}
+	p, e := d.walk(bare(path), false)
 	if e != 0 {
 		return e
 	}
 	if p.node != nil {
 		return ErrnoExist
+	}
+	if t := d.n.t; t.bytes+int64(len(target)) > t.limits.Bytes && !t.readOnly {
+		return ErrnoNospc
 	}
 	if strings.HasSuffix(path, "/") {
 		return ErrnoNoent
@@ -349,6 +399,7 @@ func (d *memDir) Symlink(target, path string) Errno {
 	n, e := p.add(TypeSymlink)
 	if e == 0 {
 		n.target = target
+		n.t.bytes += int64(len(target))
 	}
 	return e
 }
@@ -390,9 +441,12 @@ func (d *memDir) Link(old string, follow bool, dst Dir, path string) Errno {
 		return ErrnoRofs
 	case p.node != nil:
 		return ErrnoExist
-	case p.slash || p.name == "":
+	case p.slash || p.name == "" || p.dir.nlink == 0:
 		return ErrnoNoent
+	case d.n.t.inodes >= d.n.t.limits.Inodes:
+		return ErrnoNospc // a name costs room too
 	}
+	d.n.t.inodes++
 	from.node.nlink++
 	from.node.ctim = d.n.t.now().UnixNano()
 	p.put(from.node)
@@ -404,26 +458,28 @@ func (d *memDir) Rename(old string, dst Dir, path string) Errno {
 	if !ok || to.n.t != d.n.t {
 		return ErrnoXdev
 	}
-	from, e := d.walk(old, false)
+	from, e := d.walk(bare(old), false)
 	if e != 0 {
 		return e
 	}
 	if from.node == nil {
 		return ErrnoNoent
 	}
-	p, e := to.walk(path, false)
+	p, e := to.walk(bare(path), false)
 	isDir := from.node.kind == TypeDirectory
 	switch {
 	case e != 0:
 		return e
 	case d.n.t.readOnly:
 		return ErrnoRofs
-	case from.name == "" || p.name == "":
+	case from.name == "" || p.name == "" || dotted(old) || dotted(path):
 		return ErrnoInval
-	case p.slash && !isDir:
+	case !isDir && (strings.HasSuffix(old, "/") || strings.HasSuffix(path, "/")):
 		return ErrnoNotdir
 	case p.node == from.node:
 		return 0
+	case p.dir.nlink == 0:
+		return ErrnoNoent
 	}
 	for n := p.dir; isDir && n != nil; n = n.parent {
 		if n == from.node {
@@ -439,7 +495,7 @@ func (d *memDir) Rename(old string, dst Dir, path string) Errno {
 		case isDir && len(p.node.children) > 0:
 			return ErrnoNotempty
 		}
-		p.node.parent = nil
+		p.node.parent = nil // its open handles lead nowhere
 		p.node.drop()
 	}
 	from.remove()
@@ -480,12 +536,29 @@ func (d *memDir) ReadDir() ([]Entry, Errno) {
 }
 
 // memFile is an open file.
-type memFile struct{ n *node }
+type memFile struct {
+	n      *node
+	closed bool
+}
+
+func (n *node) open() *memFile {
+	n.opens++
+	return &memFile{n: n}
+}
 
 func (f *memFile) Stat() (Stat, Errno)    { return f.n.stat(), 0 }
 func (f *memFile) SetTimes(t Times) Errno { return f.n.setTimes(t) }
 func (f *memFile) Sync(bool) Errno        { return 0 }
-func (f *memFile) Close() Errno           { return 0 }
+
+func (f *memFile) Close() Errno {
+	if f.closed {
+		return ErrnoBadf
+	}
+	f.closed = true
+	f.n.opens--
+	f.n.release()
+	return 0
+}
 
 func (f *memFile) ReadAt(p []byte, off int64) (int, Errno) {
 	if off < 0 {
@@ -504,15 +577,19 @@ func (f *memFile) WriteAt(p []byte, off int64) (int, Errno) {
 	if len(p) == 0 {
 		return 0, 0
 	}
-	if off > f.n.t.limits.Bytes {
+	t := f.n.t
+	switch {
+	case t.readOnly:
+		return 0, ErrnoRofs
+	case off > t.limits.Bytes:
 		return 0, ErrnoFbig
+	case int64(len(p)) > t.limits.Bytes-off:
+		return 0, ErrnoNospc
 	}
 	if end := off + int64(len(p)); end > int64(len(f.n.data)) {
 		if e := f.Truncate(end); e != 0 {
 			return 0, e
 		}
-	} else if f.n.t.readOnly {
-		return 0, ErrnoRofs
 	}
 	f.n.touch()
 	return copy(f.n.data[off:], p), 0
@@ -525,21 +602,25 @@ func (f *memFile) Truncate(size int64) Errno {
 	if t.readOnly {
 		return ErrnoRofs
 	}
-	more := size - int64(len(f.n.data))
 	if size < 0 {
 		return ErrnoInval
 	}
-	if size > t.limits.Bytes || t.bytes+more > t.limits.Bytes {
+	have := int64(len(f.n.data))
+	if size > have && size-have > t.limits.Bytes-t.bytes {
 		return ErrnoNospc
 	}
-	t.bytes += more
-	if more <= 0 {
+	t.bytes += size - have
+	switch room := int64(cap(f.n.data)); {
+	case size < have && room > 2*size+4096:
+		// Kept room is not counted: a file cut short must not hold on to it.
+		f.n.data = append(make([]byte, 0, size), f.n.data[:size]...)
+	case size <= have:
 		clear(f.n.data[size:])
 		f.n.data = f.n.data[:size]
-	} else if size <= int64(cap(f.n.data)) {
+	case size <= room:
 		f.n.data = f.n.data[:size] // what lies behind a file's end is zero
-	} else {
-		grown := make([]byte, size, max(size, min(2*int64(cap(f.n.data)), size+(8<<20))))
+	default:
+		grown := make([]byte, size, max(size, min(2*room, size+(8<<20))))
 		copy(grown, f.n.data)
 		f.n.data = grown
 	}
@@ -548,7 +629,12 @@ func (f *memFile) Truncate(size int64) Errno {
 }
 
 func (f *memFile) Allocate(off, n int64) Errno {
-	if off < 0 || n < 0 || off > f.n.t.limits.Bytes || n > f.n.t.limits.Bytes {
+	switch limit := f.n.t.limits.Bytes; {
+	case f.n.t.readOnly:
+		return ErrnoRofs
+	case off < 0 || n < 0:
+		return ErrnoInval
+	case off > limit || n > limit-off:
 		return ErrnoFbig
 	}
 	if off+n > int64(len(f.n.data)) {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 )
@@ -51,7 +52,7 @@ func Serve(ctx context.Context, root *os.Root, rw io.ReadWriter) error {
 }
 
 func (s *server) do(q request) (a answer, err error) {
-	if len(q.Path) > 4096 || len(q.To) > 4096 {
+	if len(q.Path) > maxPath || len(q.To) > maxPath {
 		return a, syscall.ENAMETOOLONG
 	}
 	switch x := s.handles[q.Handle].(type) {
@@ -122,6 +123,9 @@ func (s *server) doFile(f *os.File, q request) (a answer, err error) {
 }
 
 func (s *server) doDir(r *os.Root, q request) (a answer, err error) {
+	if err := wellFormed(q); err != nil {
+		return a, err
+	}
 	switch q.Op {
 	case opClose:
 		if q.Handle == 0 {
@@ -143,17 +147,11 @@ func (s *server) doDir(r *os.Root, q request) (a answer, err error) {
 	case opSetTimesAt:
 		return a, s.setTimesAt(r, q)
 	case opMkdir:
-		if strings.TrimRight(q.Path, "/") != "" {
-			q.Path = strings.TrimRight(q.Path, "/")
-		}
-		return a, r.Mkdir(q.Path, 0o777)
+		return a, r.Mkdir(bare(q.Path), 0o777)
 	case opRmdir, opUnlink:
 		return a, remove(r, q)
 	case opSymlink:
-		if strings.HasPrefix(q.To, "/") {
-			return a, syscall.EPERM
-		}
-		if trimmed := strings.TrimRight(q.Path, "/"); trimmed != q.Path {
+		if trimmed := bare(q.Path); trimmed != q.Path {
 			if _, err := r.Lstat(trimmed); err == nil {
 				return a, syscall.EEXIST
 			}
@@ -170,29 +168,92 @@ func (s *server) doDir(r *os.Root, q request) (a answer, err error) {
 	return a, syscall.EISDIR
 }
 
-// two links or renames between two directories of this folder. os.Root does both
-// inside one root alone: two handles must be the same directory, or one the
-// folder itself under which both lie is not known here, so the general form goes
-// through the kernel with both directories open.
+// wellFormed refuses paths that mean nothing inside a folder, before any part of
+// the server takes them to pieces.
+func wellFormed(q request) error {
+	paths := []string{q.Path, q.To}
+	switch q.Op {
+	case opClose, opStat, opSync, opSetTimes, opReadDir:
+		return nil
+	case opLink, opRename:
+	case opSymlink:
+		if strings.HasPrefix(q.To, "/") {
+			return syscall.EPERM
+		}
+		if len(q.To) >= maxPath {
+			return syscall.ENAMETOOLONG
+		}
+	default:
+		paths = paths[:1]
+	}
+	for _, p := range paths {
+		switch {
+		case p == "":
+			return syscall.ENOENT
+		case p[0] == '/':
+			return syscall.EPERM
+		case strings.IndexByte(p, 0) >= 0:
+			return syscall.EINVAL
+		}
+	}
+	return nil
+}
+
+// named refuses a path whose last component is no name, after what the path
+// itself has to say: ".." above the folder is an escape first. The kernel's own
+// answer depends on the call.
+func named(r *os.Root, path string) error {
+	if !dotted(path) {
+		return nil
+	}
+	if _, err := r.Lstat(path); err != nil {
+		return err
+	}
+	return syscall.EINVAL
+}
+
+// two links or renames. os.Root does both inside one root alone; between two
+// directory handles each side's parent is opened inside its own root, and the
+// kernel is given a plain name in each.
 func (s *server) two(r *os.Root, q request) error {
 	to, ok := s.handles[q.Other].(*os.Root)
 	if !ok {
 		return syscall.EBADF
 	}
-	if q.Op == opLink && (strings.HasSuffix(q.To, "/") || strings.HasSuffix(q.Path, "/")) {
+	if q.Op == opRename {
+		if err := named(r, q.Path); err != nil {
+			return err
+		}
+		if err := named(to, q.To); err != nil {
+			return err
+		}
+	}
+	slash := strings.HasSuffix(q.Path, "/") || strings.HasSuffix(q.To, "/")
+	if q.Op == opLink && slash {
+		info, err := r.Lstat(bare(q.Path))
+		switch {
+		case err != nil:
+			return err
+		case info.IsDir():
+			return syscall.EPERM
+		case strings.HasSuffix(q.Path, "/"):
+			return syscall.ENOTDIR
+		}
 		return syscall.ENOENT
 	}
-	if q.Op == opRename && strings.HasSuffix(q.Path, "/") != strings.HasSuffix(q.To, "/") {
-		if info, err := r.Lstat(strings.TrimRight(q.Path, "/")); err == nil && !info.IsDir() {
+	if q.Op == opRename && slash {
+		info, err := r.Lstat(bare(q.Path))
+		if err != nil {
+			return err
+		}
+		if !info.IsDir() {
 			return syscall.ENOTDIR
 		}
 	}
-	if to == r {
-		if q.Op == opLink {
-			return r.Link(q.Path, q.To)
-		}
-		return r.Rename(strings.TrimRight(q.Path, "/"), strings.TrimRight(q.To, "/"))
+	if to == r && q.Op == opLink {
+		return r.Link(q.Path, q.To)
 	}
+	// Not Root.Rename: it refuses to replace an empty directory.
 	from, fromName, err := parent(r, q.Path)
 	if err != nil {
 		return err
@@ -212,12 +273,12 @@ func (s *server) two(r *os.Root, q request) error {
 // parent opens the folder that holds the last component of a path, inside root,
 // and gives that component: a plain name, so that the kernel follows nothing.
 func parent(r *os.Root, path string) (*os.File, string, error) {
-	path = strings.TrimRight(path, "/")
+	path = bare(path)
 	dir, name := ".", path
 	if i := strings.LastIndexByte(path, '/'); i >= 0 {
 		dir, name = path[:i], path[i+1:]
 	}
-	if name == "" || name == "." || name == ".." {
+	if dotted(path) {
 		return nil, "", syscall.EINVAL
 	}
 	f, err := r.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY, 0)
@@ -249,7 +310,11 @@ func (s *server) doSelf(r *os.Root, q request) (a answer, err error) {
 		}
 		list := make([]Entry, 0, len(infos))
 		for _, d := range infos {
-			if info, err := d.Info(); err == nil {
+			if !utf8.ValidString(d.Name()) {
+				continue // WASI has no way to say this name
+			}
+			// Through the root again: an entry's own Info goes by a path.
+			if info, err := r.Lstat(d.Name()); err == nil {
 				st := statOf(info)
 				list = append(list, Entry{d.Name(), st.Ino, st.Type})
 			}
@@ -287,6 +352,11 @@ func (s *server) open(r *os.Root, q request) (a answer, err error) {
 			return a, syscall.ELOOP
 		}
 	}
+	if o.Create && o.Excl {
+		if _, err := r.Lstat(bare(path)); err == nil {
+			return a, syscall.EEXIST // a link that dangles included
+		}
+	}
 	info, serr := r.Stat(path)
 	if serr == nil && info.IsDir() {
 		switch {
@@ -311,11 +381,12 @@ func (s *server) open(r *os.Root, q request) (a answer, err error) {
 	if serr == nil && !info.Mode().IsRegular() {
 		return a, syscall.ENOTSUP // devices and pipes of the host are not for guests
 	}
-	flags := os.O_RDONLY
+	// A pipe put here since the look above must not block the server.
+	flags := os.O_RDONLY | syscall.O_NONBLOCK
 	if o.Write {
-		flags = os.O_RDWR
-		if !o.Read {
-			flags = os.O_WRONLY
+		flags |= os.O_WRONLY
+		if o.Read {
+			flags = flags&^os.O_WRONLY | os.O_RDWR
 		}
 	}
 	if o.Create {
@@ -330,6 +401,10 @@ func (s *server) open(r *os.Root, q request) (a answer, err error) {
 	f, err := r.OpenFile(path, flags, 0o666)
 	if err != nil {
 		return a, err
+	}
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		_ = f.Close()
+		return a, errors.Join(err, syscall.ENOTSUP)
 	}
 	a.Handle = s.keep(f)
 	return a, nil
@@ -357,12 +432,14 @@ func statAt(r *os.Root, path string, follow bool) (os.FileInfo, error) {
 }
 
 func remove(r *os.Root, q request) error {
-	trimmed := strings.TrimRight(q.Path, "/")
+	trimmed := bare(q.Path)
 	info, err := r.Lstat(trimmed)
 	if err != nil {
 		return err
 	}
 	switch {
+	case q.Op == opRmdir && info.IsDir() && dotted(q.Path):
+		return syscall.EINVAL
 	case q.Op == opRmdir && !info.IsDir():
 		return syscall.ENOTDIR
 	case q.Op == opUnlink && info.IsDir():
@@ -375,7 +452,7 @@ func remove(r *os.Root, q request) error {
 
 func (s *server) setTimesAt(r *os.Root, q request) error {
 	if q.Follow {
-		f, err := r.Open(q.Path)
+		f, err := r.OpenFile(q.Path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 		if err != nil {
 			return err
 		}

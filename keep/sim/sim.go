@@ -47,6 +47,10 @@ func Launch(_ context.Context, spec keep.Spec) (keep.Machine, error) {
 	if spec.Arch != "" && spec.Arch != runtime.GOARCH {
 		return nil, fmt.Errorf("sim: a sim Keep runs on this processor (%s) alone, not on %s", runtime.GOARCH, spec.Arch)
 	}
+	// Descriptors that this process was started with are not the Keep's business.
+	if err := sandbox.InheritNothing(); err != nil {
+		return nil, fmt.Errorf("sim: %w", err)
+	}
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("sim: making the link: %w", err)

@@ -4,50 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"testing"
-
-	"github.com/google/go-sev-guest/abi"
 )
-
-// Another reader of the same bytes sees the same fields.
-func TestOracleAgrees(t *testing.T) {
-	for _, name := range []string{"milan-v2.report.bin", "milan-v3-vlek.report.bin", "turin-v5.report.bin"} {
-		raw := evidence(t, name)
-		r, err := ParseReport(raw)
-		if err != nil {
-			t.Fatal(err)
-		}
-		o, err := abi.ReportToProto(raw)
-		if err != nil {
-			t.Errorf("%s: the oracle refuses it: %v", name, err)
-			continue
-		}
-		numbers := map[string][2]uint64{
-			"version": {uint64(r.Version), uint64(o.Version)}, "guest SVN": {uint64(r.GuestSVN), uint64(o.GuestSvn)},
-			"policy": {r.Policy, o.Policy}, "VMPL": {uint64(r.VMPL), uint64(o.Vmpl)},
-			"current TCB": {uint64(r.CurrentTCB), o.CurrentTcb}, "platform info": {r.PlatformInfo, o.PlatformInfo},
-			"key info": {uint64(r.KeyInfo), uint64(o.SignerInfo)}, "reported TCB": {uint64(r.ReportedTCB), o.ReportedTcb},
-			"committed TCB": {uint64(r.CommittedTCB), o.CommittedTcb}, "launch TCB": {uint64(r.LaunchTCB), o.LaunchTcb},
-			"current build": {uint64(r.CurrentBuild), uint64(o.CurrentBuild)}, "committed build": {uint64(r.CommittedBuild), uint64(o.CommittedBuild)},
-			"current major": {uint64(r.CurrentMajor), uint64(o.CurrentMajor)}, "committed minor": {uint64(r.CommittedMinor), uint64(o.CommittedMinor)},
-		}
-		for field, n := range numbers {
-			if n[0] != n[1] {
-				t.Errorf("%s: %s: found %#x, the oracle %#x", name, field, n[0], n[1])
-			}
-		}
-		for field, b := range map[string][2][]byte{
-			"family id": {r.FamilyID[:], o.FamilyId}, "image id": {r.ImageID[:], o.ImageId},
-			"report data": {r.ReportData[:], o.ReportData}, "measurement": {r.Measurement[:], o.Measurement},
-			"host data": {r.HostData[:], o.HostData}, "ID key": {r.IDKeyDigest[:], o.IdKeyDigest},
-			"author key": {r.AuthorKeyDigest[:], o.AuthorKeyDigest}, "report id": {r.ReportID[:], o.ReportId},
-			"migration agent": {r.ReportIDMA[:], o.ReportIdMa}, "chip id": {r.ChipID[:], o.ChipId},
-		} {
-			if !bytes.Equal(b[0], b[1]) {
-				t.Errorf("%s: %s: found %x, the oracle %x", name, field, b[0], b[1])
-			}
-		}
-	}
-}
 
 // minimal is a report of the version in which everything that may be zero is.
 func minimal(version uint32) []byte {
