@@ -57,6 +57,12 @@ func TestScripts(t *testing.T) {
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("XDG_CACHE_HOME", cache)
 			e.Setenv("PORT", port)
+			// Kernels are large: they stay in the user's own cache.
+			user, err := os.UserCacheDir()
+			if err != nil {
+				return err
+			}
+			e.Setenv("VMCACHE", user)
 			for name, b := range map[string]string{"component.wasm": "\x00asm\x0d\x00\x01\x00", "short.wasm": "\x00asm\x01\x00\x00\x00\x01\x7f"} {
 				if err := os.WriteFile(filepath.Join(e.WorkDir, name), []byte(b), 0o644); err != nil {
 					return err

@@ -341,7 +341,7 @@ func (st *Stream) setDeadline(d *deadline, t time.Time) {
 	st.cond.Broadcast()
 }
 
-// SetReadDeadline, SetWriteDeadline and SetDeadline are as in net.Conn.
+// SetReadDeadline is as in net.Conn.
 func (st *Stream) SetReadDeadline(t time.Time) error { st.setDeadline(&st.rdl, t); return nil }
 
 // SetWriteDeadline is as in net.Conn.
@@ -354,7 +354,7 @@ func (st *Stream) SetDeadline(t time.Time) error {
 	return nil
 }
 
-// LocalAddr and RemoteAddr make a Stream a net.Conn; a stream has no address.
+// LocalAddr makes a Stream a net.Conn; a stream has no address.
 func (st *Stream) LocalAddr() net.Addr { return addr{} }
 
 // RemoteAddr is as LocalAddr.

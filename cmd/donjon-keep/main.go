@@ -22,6 +22,7 @@ import (
 	"github.com/donjon-tee/donjon/engine"
 	"github.com/donjon-tee/donjon/engine/child"
 	"github.com/donjon-tee/donjon/warden"
+	"github.com/donjon-tee/donjon/warden/boot"
 	"github.com/donjon-tee/donjon/warden/sandbox"
 )
 
@@ -39,6 +40,8 @@ func main() {
 
 func run(args []string) int {
 	switch {
+	case boot.IsInit(args):
+		return runVM()
 	case len(args) == 2 && args[1] == "exec":
 		return runChild()
 	case len(args) >= 2 && args[1] == "sim":
@@ -81,6 +84,33 @@ func runSim(sharedMounts bool) int {
 		}
 		return failed
 	}
+	return warden.Run(o)
+}
+
+// runVM is a Keep as the first process of a virtual machine. When it ends the
+// kernel ends the machine (panic=-1): after the sandbox nothing else may.
+func runVM() int {
+	lnk, err := boot.Run()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		boot.PowerOff()
+	}
+	proc, err := child.Spawn()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		boot.PowerOff()
+	}
+	o := warden.Options{Link: lnk, Child: proc, TEE: "vm", NoCache: !engine.Compiles()}
+	if err := os.Mkdir(sandbox.CacheDir, 0o777); err != nil && !os.IsExist(err) {
+		o.NoCache = true
+	} else if err := os.Chmod(sandbox.CacheDir, 0o1777); err != nil {
+		o.NoCache = true
+	}
+	report, failed := sandbox.Apply(sandbox.Warden, sandbox.Options{Child: proc.Pid()})
+	for _, m := range report.Missing {
+		o.Notes = append(o.Notes, m.String())
+	}
+	o.CheckSandbox = func(bool) error { return failed }
 	return warden.Run(o)
 }
 

@@ -56,7 +56,9 @@ status through and uses 125 (no Keep), 126 (not runnable), 127 (not found).`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError(err) })
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
+		newCacheCommand(a),
 		newConfigCommand(a),
+		newImageCommand(a),
 		newInspectCommand(a),
 		newPlatformCommand(a),
 		newRunCommand(a),

@@ -19,6 +19,7 @@ import (
 
 	"github.com/donjon-tee/donjon/keep"
 	"github.com/donjon-tee/donjon/keep/sim"
+	"github.com/donjon-tee/donjon/keep/vm"
 	"github.com/donjon-tee/donjon/link"
 	silicon "github.com/donjon-tee/donjon/silicon/snp"
 	"github.com/donjon-tee/donjon/workload"
@@ -35,6 +36,7 @@ type runFlags struct {
 	nonce        string
 	grace        time.Duration
 	keepProgram  string
+	kernel       string
 	weak         bool
 	noCache      bool
 	asJSON       bool
@@ -96,7 +98,7 @@ run, 127 not found, 128+N ended by signal N.`,
 		},
 	}
 	f.register(c)
-	c.Flags().StringVar(&f.tee, "tee", "", "where to run: sim (a sandboxed process, no TEE)")
+	c.Flags().StringVar(&f.tee, "tee", "", "where to run: sim (a sandboxed process) or vm (a virtual machine); neither is a TEE")
 	c.Flags().StringArrayVar(&f.bind, "bind", nil, "move a declared listener, `NAME=ADDRESS:PORT` (not measured)")
 	c.Flags().StringArrayVar(&f.dir, "dir", nil, "give the workload a folder of this host, `HOST::GUEST` (sim alone, for development)")
 	c.Flags().StringArrayVar(&f.allowConnect, "allow-connect", nil, "let the workload reach link-local or metadata `ADDRESS`es")
@@ -104,6 +106,7 @@ run, 127 not found, 128+N ended by signal N.`,
 	c.Flags().StringVar(&f.nonce, "nonce", "", "put this nonce into the evidence, 8 to 64 bytes in `HEX`")
 	c.Flags().DurationVar(&f.grace, "grace", 2*time.Second, "time to end after the first SIGINT or SIGTERM")
 	c.Flags().StringVar(&f.keepProgram, "keep", "", "the donjon-keep to start, `FILE` (default: beside donjon)")
+	c.Flags().StringVar(&f.kernel, "kernel", "", "kernel of a vm Keep, `FILE` (default: found or downloaded)")
 	c.Flags().BoolVar(&f.weak, "weak-sandbox", false, "start a sim Keep although its sandbox cannot be applied")
 	c.Flags().BoolVar(&f.noCache, "no-cache", false, "compile anew, and store nothing")
 	c.Flags().BoolVar(&f.asJSON, "json", false, "report how the Keep ended as JSON on stderr")
@@ -220,6 +223,10 @@ func (a *app) runWorkload(f runFlags, name string, args []string) error {
 		return failHint(statusKeep, "--tee sim runs it for development", errors.New("the configuration names a Steward or secrets, and this host has no TEE that donjon can use: a sim or vm Keep must be asked for by name"))
 	case f.tee == "":
 		a.note("no TEE here that this release can use: running in a sim Keep; nothing is confidential")
+	case f.tee == "vm" && len(p.dirs) > 0:
+		return failHint(statusKeep, "--tee sim, for development; or a measured data folder", errors.New("--dir: the host would see and change all of the folder, and a vm Keep is to be kept apart from its host"))
+	case f.tee == "vm":
+		a.detail("a vm Keep: an ordinary virtual machine with simulated silicon, nothing is confidential")
 	case f.tee == "sim":
 		a.detail("a sim Keep: simulated silicon, nothing is confidential")
 	default:
@@ -259,7 +266,17 @@ func (a *app) launch(f runFlags, p parsed, w *workload.Workload, program string)
 	defer release()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	machine, err := sim.Launch(ctx, keep.Spec{HostData: w.Digest, KeepProgram: program, Weak: f.weak, Verbose: a.verbose})
+	spec := keep.Spec{HostData: w.Digest, KeepProgram: program, Kernel: f.kernel, Weak: f.weak, Verbose: a.verbose,
+		// Compiling needs up to 22 times the module, its sealed cache entry more.
+		Memory: max(w.Config.Limits.Memory, 48*uint64(len(w.Module))+64<<20), Progress: func(s string) { a.detail("%s", s) }}
+	tee := "sim"
+	var machine keep.Machine
+	if f.tee == "vm" {
+		tee = "vm"
+		machine, err = vm.Launch(ctx, spec, vm.Options{CacheDir: a.cacheDir()})
+	} else {
+		machine, err = sim.Launch(ctx, spec)
+	}
 	if err != nil {
 		return fail(statusKeep, err)
 	}
@@ -268,7 +285,7 @@ func (a *app) launch(f runFlags, p parsed, w *workload.Workload, program string)
 	}
 	guest := sil.Guest(silicon.Launch{HostData: w.Digest}, machine.Measurement)
 	o := keep.Options{
-		Workload: w, Machine: machine, TEE: "sim", Silicon: guest,
+		Workload: w, Machine: machine, TEE: tee, Silicon: guest,
 		Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr,
 		Bind: p.bind, HostDirs: p.dirs, Dialer: keep.Dialer{Allow: p.allow},
 		Ceilings: p.ceiling, Stop: stop, Grace: f.grace,
@@ -290,12 +307,17 @@ func (a *app) launch(f runFlags, p parsed, w *workload.Workload, program string)
 	out, err := keep.Supervise(ctx, o)
 	if out.Stopped {
 		sig := name()
-		return a.ended(f, w, out, silent(128+int(sig)))
+		return a.ended(tee, f, w, out, silent(128+int(sig)))
 	}
 	if err != nil {
 		return fail(statusKeep, err)
 	}
-	return a.ended(f, w, out, outcomeError(out.Exit))
+	if out.Exit.Kind == link.ExitFailed {
+		for _, l := range machine.Console() {
+			a.detail("console: %s", l)
+		}
+	}
+	return a.ended(tee, f, w, out, outcomeError(out.Exit))
 }
 
 // outcomeError is what the user is told about the way a Keep ended.
@@ -316,7 +338,7 @@ func outcomeError(e link.Exit) error {
 	return failHint(statusKeep, e.Hint, fmt.Errorf("the Keep did not run the workload: %s", e.Text))
 }
 
-func (a *app) ended(f runFlags, w *workload.Workload, out keep.Outcome, err error) error {
+func (a *app) ended(tee string, f runFlags, w *workload.Workload, out keep.Outcome, err error) error {
 	if f.asJSON {
 		kinds := map[link.ExitKind]string{link.ExitStatus: "exited", link.ExitTrap: "trap", link.ExitLimit: "limit", link.ExitModule: "module", link.ExitRefused: "refused", link.ExitFailed: "failed", link.ExitStopped: "stopped", link.ExitConfig: "configuration"}
 		b := struct {
@@ -327,7 +349,7 @@ func (a *app) ended(f runFlags, w *workload.Workload, out keep.Outcome, err erro
 			Status         uint32 `json:"status"`
 			Text           string `json:"text,omitempty"`
 			Stopped        bool   `json:"stopped"`
-		}{"sim", true, w.Digest.String(), kinds[out.Exit.Kind], out.Exit.Status, out.Exit.Text, out.Stopped}
+		}{tee, true, w.Digest.String(), kinds[out.Exit.Kind], out.Exit.Status, out.Exit.Text, out.Stopped}
 		saved := a.stdout
 		a.stdout = a.stderr
 		_ = a.printJSON(b)
