@@ -98,7 +98,13 @@ func Prepare(ctx context.Context, spec keep.Spec, o Options) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	return prepare(ctx, spec, o, qemu, t)
+}
+
+// prepare is Prepare for one kind of machine.
+func prepare(ctx context.Context, spec keep.Spec, o Options, qemu string, t target) (*Plan, error) {
 	p := &Plan{QEMU: qemu, Machine: t.name, target: t}
+	var err error
 	if p.MemoryMiB, err = t.memory(spec.Memory); err != nil {
 		return nil, err
 	}
@@ -106,11 +112,11 @@ func Prepare(ctx context.Context, spec keep.Spec, o Options) (*Plan, error) {
 	if err != nil {
 		return nil, fmt.Errorf("vm: reading the program for the Keep: %w", err)
 	}
-	if err := image.CheckProgram(program, arch); err != nil {
+	if err := image.CheckProgram(program, t.arch); err != nil {
 		return nil, err
 	}
 	f := image.Finder{CacheDir: o.CacheDir, Boot: o.Boot, Progress: spec.Progress, Offline: o.Offline}
-	if p.Kernel, err = f.Kernel(ctx, arch, spec.Kernel); err != nil {
+	if p.Kernel, err = f.Kernel(ctx, t.arch, spec.Kernel); err != nil {
 		return nil, err
 	}
 	if p.kernel, err = image.ReadKernel(p.Kernel.Path); err != nil {
