@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"strconv"
-	"sync"
 
 	"github.com/donjon-tee/donjon/engine/vfs"
 	"github.com/donjon-tee/donjon/link"
@@ -72,7 +71,7 @@ func (s *supervisor) serveDial(st *link.Stream) {
 		_ = conn.Close()
 		return
 	}
-	shuttle(st, conn)
+	relay(st, conn, nil)
 }
 
 func (s *supervisor) serveListen(st *link.Stream) {
@@ -114,16 +113,14 @@ func (s *supervisor) serveListen(st *link.Stream) {
 			return
 		}
 		s.conns <- struct{}{} // the rest waits in the kernel's backlog
-		go func() {
-			defer func() { <-s.conns }()
-			params := link.Marshal(link.Conn{Index: uint32(index), Peer: conn.RemoteAddr().String()})
-			cst, err := s.sess.Open(link.ServiceConn, params)
-			if err != nil {
-				_ = conn.Close()
-				return
-			}
-			shuttle(cst, conn.(*net.TCPConn))
-		}()
+		params := link.Marshal(link.Conn{Index: uint32(index), Peer: conn.RemoteAddr().String()})
+		cst, err := s.sess.Open(link.ServiceConn, params)
+		if err != nil {
+			<-s.conns
+			_ = conn.Close()
+			continue
+		}
+		relay(cst, conn.(*net.TCPConn), func() { <-s.conns })
 	}
 }
 
@@ -154,37 +151,16 @@ func (s *supervisor) serveDir(st *link.Stream) {
 	}
 }
 
-const shuttleBuffer = 16 << 10
-
-var shuttleBuffers = sync.Pool{New: func() any { b := make([]byte, shuttleBuffer); return &b }}
-
-// shuttle moves bytes both ways between a stream and a connection until both
-// directions have ended, or one end is gone.
-func shuttle(st *link.Stream, conn *net.TCPConn) {
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if err := carry(conn, st); err != nil {
-			_ = conn.SetLinger(0) // a broken stream is no orderly end
-			_ = conn.Close()
-			_ = st.Close()
-			return
-		}
-		_ = conn.CloseWrite()
-	})
-	if err := carry(st, conn); err != nil {
-		_ = st.Close()
+// relay joins a stream and a connection; done is called when both have ended.
+func relay(st *link.Stream, conn *net.TCPConn, done func()) {
+	fd, err := link.Take(conn)
+	if err != nil {
 		_ = conn.Close()
-	} else {
-		_ = st.CloseWrite()
+		st.Reset(link.CodeFailed, err.Error())
+		if done != nil {
+			done()
+		}
+		return
 	}
-	wg.Wait()
-	_ = st.Close()
-	_ = conn.Close()
-}
-
-func carry(dst io.Writer, src io.Reader) error {
-	b := shuttleBuffers.Get().(*[]byte)
-	defer shuttleBuffers.Put(b)
-	_, err := io.CopyBuffer(onlyWriter{dst}, onlyReader{src}, *b)
-	return err
+	st.Relay(fd, nil, done)
 }

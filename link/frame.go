@@ -3,7 +3,6 @@ package link
 import (
 	"encoding/binary"
 	"fmt"
-	"io"
 )
 
 // A frame is an 8-byte header and a payload:
@@ -94,25 +93,4 @@ func parseHeader(b *[headerSize]byte) (header, error) {
 func appendHeader(b []byte, kind frameType, length int, stream uint32) []byte {
 	b = append(b, byte(kind), byte(length>>16), byte(length>>8), byte(length))
 	return binary.BigEndian.AppendUint32(b, stream)
-}
-
-// readFrame reads one frame; the payload is valid until the next call with the
-// same scratch buffer, which must hold MaxPayload bytes.
-func readFrame(r io.Reader, scratch []byte) (header, []byte, error) {
-	var hb [headerSize]byte
-	if _, err := io.ReadFull(r, hb[:]); err != nil {
-		return header{}, nil, err
-	}
-	h, err := parseHeader(&hb)
-	if err != nil {
-		return h, nil, err
-	}
-	payload := scratch[:h.length]
-	if _, err := io.ReadFull(r, payload); err != nil {
-		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
-		return h, nil, err
-	}
-	return h, payload, nil
 }

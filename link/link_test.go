@@ -1,3 +1,5 @@
+//go:build linux
+
 package link
 
 import (
@@ -240,13 +242,22 @@ func FuzzGuest(f *testing.F) {
 
 func feed(t *testing.T, b []byte, guest bool) {
 	rw := &fed{r: bytes.NewReader(b)}
-	s := newSession(rw, guest)
+	s, err := newSession(rw, guest)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
 			st, err := s.Accept()
 			if err != nil {
 				return
+			}
+			if st.Service()%2 == 0 {
+				ours, theirs := socketPair(t)
+				st.Relay(ours, nil, nil)
+				wg.Go(func() { _, _ = io.Copy(theirs, theirs); _ = theirs.Close() })
+				continue
 			}
 			wg.Go(func() { _, _ = io.Copy(io.Discard, st) })
 		}

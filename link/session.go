@@ -1,12 +1,15 @@
+//go:build linux
+
 package link
 
 import (
-	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrClosed is what streams and sessions give after Close.
@@ -38,11 +41,19 @@ type Session struct {
 	done    chan struct{}
 	accept  chan *Stream
 
+	fd      int // the channel's descriptor, non-blocking
+	loop    loop
+	joining []*relay // for the loop to take up; under mu
+
 	wmu      sync.Mutex
 	wcond    *sync.Cond
-	pending  []byte
+	pending  []byte // frames that nobody writes yet
+	rest     []byte // what is being written
+	whole    []byte // the buffer that rest is the end of
 	spare    []byte
-	flushing bool
+	flushing bool // somebody writes, or the loop will once the channel takes more
+	blocked  bool // the channel took no more
+	released bool // the descriptors are closed
 }
 
 // Guest greets the host as the guest and starts the session.
@@ -50,7 +61,7 @@ func Guest(rw io.ReadWriteCloser) (*Session, error) {
 	if err := greetHost(rw); err != nil {
 		return nil, err
 	}
-	return newSession(rw, true), nil
+	return newSession(rw, true)
 }
 
 // Host waits for the guest's hello and starts the session.
@@ -58,10 +69,10 @@ func Host(rw io.ReadWriteCloser) (*Session, error) {
 	if err := greetGuest(rw); err != nil {
 		return nil, err
 	}
-	return newSession(rw, false), nil
+	return newSession(rw, false)
 }
 
-func newSession(rw io.ReadWriteCloser, guest bool) *Session {
+func newSession(rw io.ReadWriteCloser, guest bool) (*Session, error) {
 	s := &Session{
 		rw: rw, guest: guest,
 		streams: make(map[uint32]*Stream),
@@ -73,8 +84,16 @@ func newSession(rw io.ReadWriteCloser, guest bool) *Session {
 		s.nextID, s.peerID = 1, 2
 	}
 	s.wcond = sync.NewCond(&s.wmu)
-	go s.readLoop()
-	return s
+	var err error
+	if s.fd, err = descriptor(rw); err != nil {
+		return nil, err
+	}
+	if s.loop, err = newLoop(s.fd); err != nil {
+		_ = unix.Close(s.fd)
+		return nil, err
+	}
+	go s.run()
+	return s, nil
 }
 
 // Done is closed when the session has ended; Err then says why.
@@ -110,6 +129,7 @@ func (s *Session) end(err error) {
 	}
 	s.wmu.Lock()
 	s.wcond.Broadcast()
+	s.wakeLocked()
 	s.wmu.Unlock()
 	_ = s.rw.Close()
 }
@@ -177,56 +197,98 @@ func (s *Session) send(kind frameType, stream uint32, payload []byte) error {
 	return nil
 }
 
-// post queues one frame without ever waiting for the channel: the read loop uses
-// it, and must not stand still because the other side does not read.
+// post queues one frame and never waits for the channel.
 func (s *Session) post(kind frameType, stream uint32, payload []byte) {
+	s.queue(kind, stream, payload)
+	s.flushQueued()
+}
+
+// queue is post for the loop, which flushes once a round.
+func (s *Session) queue(kind frameType, stream uint32, payload []byte) {
 	s.wmu.Lock()
 	s.pending = appendHeader(s.pending, kind, len(payload), stream)
 	s.pending = append(s.pending, payload...)
 	over := len(s.pending) > maxPendingHard
-	if s.flushing || over {
-		s.wmu.Unlock()
-	} else {
-		s.flushing = true
-		s.wmu.Unlock()
-		go s.flush()
-	}
+	s.wmu.Unlock()
 	if over {
 		s.end(protocolErrorf("it makes us answer and reads nothing (%d bytes wait)", maxPendingHard))
 	}
 }
 
-// flushLocked is called with wmu held and gives it up. Whoever finds nobody
-// flushing flushes for all: frames queued meanwhile leave in one write.
-func (s *Session) flushLocked() {
-	if s.flushing {
-		s.wmu.Unlock()
-		return
-	}
-	s.flushing = true
-	s.wmu.Unlock()
-	s.flush()
+func (s *Session) flushQueued() {
+	s.wmu.Lock()
+	s.flushLocked()
 }
 
-func (s *Session) flush() {
+// queuedMuch says whether so much waits for the channel that no more should be
+// read for it; what waits is written first.
+func (s *Session) queuedMuch() bool {
 	s.wmu.Lock()
-	for len(s.pending) > 0 && !s.ended() {
-		out := s.pending
-		s.pending = s.spare[:0]
-		s.spare = nil
+	if len(s.pending) <= maxPending {
 		s.wmu.Unlock()
-		_, err := s.rw.Write(out)
-		if err != nil {
-			s.end(fmt.Errorf("link: writing: %w", err))
+		return false
+	}
+	s.flushLocked()
+	s.wmu.Lock()
+	defer s.wmu.Unlock()
+	return len(s.pending) > maxPending
+}
+
+// flushLocked is called with wmu held and gives it up. Whoever finds nobody
+// flushing flushes for all: frames queued meanwhile leave in one write. It never
+// waits: where the channel takes no more, the loop goes on.
+func (s *Session) flushLocked() {
+	if !s.flushing {
+		s.flushing = true
+		s.write()
+	}
+	s.wmu.Unlock()
+}
+
+// resumeFlush is the loop's: the channel takes bytes again.
+func (s *Session) resumeFlush() {
+	s.wmu.Lock()
+	if s.blocked {
+		s.blocked = false
+		s.write()
+	}
+	s.wmu.Unlock()
+}
+
+// write writes all that is queued, or as much as the channel takes. wmu is held
+// but for the writing itself.
+func (s *Session) write() {
+	for !s.ended() {
+		if len(s.rest) == 0 {
+			if len(s.pending) == 0 {
+				break
+			}
+			s.rest, s.whole, s.pending, s.spare = s.pending, s.pending, s.spare[:0], nil
 		}
+		out := s.rest
+		s.wmu.Unlock()
+		n, err := writeNow(s.fd, out)
 		s.wmu.Lock()
-		if cap(out) <= 2*maxPending {
-			s.spare = out
+		if s.rest = out[n:]; len(s.rest) == 0 {
+			if cap(s.whole) <= 2*maxPending {
+				s.spare = s.whole
+			}
+			s.whole = nil
 		}
 		s.wcond.Broadcast()
+		if errors.Is(err, errWouldBlock) {
+			s.blocked = true
+			s.wakeLocked()
+			return
+		}
+		if err != nil {
+			s.wmu.Unlock()
+			s.end(fmt.Errorf("link: writing: %w", err))
+			s.wmu.Lock()
+		}
 	}
 	s.flushing = false
-	s.wmu.Unlock()
+	s.wcond.Broadcast()
 }
 
 func (s *Session) ended() bool {
@@ -238,25 +300,7 @@ func (s *Session) ended() bool {
 	}
 }
 
-func (s *Session) readLoop() {
-	r := bufio.NewReaderSize(s.rw, MaxPayload+headerSize)
-	scratch := make([]byte, MaxPayload)
-	for {
-		h, payload, err := readFrame(r, scratch)
-		if err == nil {
-			err = s.handle(h, payload)
-		}
-		if err != nil {
-			var pe *ProtocolError
-			if err != io.EOF && !errors.As(err, &pe) {
-				err = fmt.Errorf("link: reading: %w", err)
-			}
-			s.end(err)
-			return
-		}
-	}
-}
-
+// handle takes one frame. The loop calls it: nothing in it may wait.
 func (s *Session) handle(h header, payload []byte) error {
 	if h.kind == frameOpen {
 		return s.handleOpen(h.stream, Service(payload[0]), payload[1:])
@@ -318,6 +362,7 @@ func (s *Session) handleOpen(id uint32, service Service, params []byte) error {
 	s.mu.Unlock()
 	select {
 	case s.accept <- st:
+		s.loop.woke = true
 	default:
 		st.Reset(CodeBusy, "too many streams wait to be accepted")
 	}

@@ -1,3 +1,5 @@
+//go:build linux
+
 package link
 
 import (
@@ -58,9 +60,12 @@ type Stream struct {
 
 	buf      []byte // received, unread: buf[off:]
 	off      int
-	window   int // what the other side may have outstanding
-	granted  int // what it may still send of that
-	consumed int // read, and not yet granted again
+	into     []byte // of a reader that waits: bytes go there first
+	filled   int    // how many did
+	relay    *relay // takes what comes instead of buf
+	window   int    // what the other side may have outstanding
+	granted  int    // what it may still send of that
+	consumed int    // read, and not yet granted again
 
 	credit int // what may be sent
 
@@ -108,16 +113,32 @@ func (st *Stream) grant(n int) {
 
 func (st *Stream) deliver(p []byte) error {
 	st.mu.Lock()
-	defer st.mu.Unlock()
-	if st.rfin {
-		return protocolErrorf("data on stream %d after its end", st.id)
+	var err error
+	switch {
+	case st.rfin:
+		err = protocolErrorf("data on stream %d after its end", st.id)
+	case len(p) > st.granted:
+		err = protocolErrorf("%d bytes on stream %d, only %d were granted", len(p), st.id, st.granted)
+	default:
+		st.granted -= len(p)
 	}
-	if len(p) > st.granted {
-		return protocolErrorf("%d bytes on stream %d, only %d were granted", len(p), st.id, st.granted)
+	r := st.relay
+	if err == nil && st.err == nil && r == nil {
+		st.store(p)
+		st.s.loop.woke = true
 	}
-	st.granted -= len(p)
-	if st.err != nil {
-		return nil
+	st.mu.Unlock()
+	if err == nil && r != nil {
+		r.push(p)
+	}
+	return err
+}
+
+// store keeps bytes for the reader. mu is held.
+func (st *Stream) store(p []byte) {
+	if st.into != nil && st.filled == 0 && st.off == len(st.buf) {
+		st.filled = copy(st.into, p)
+		p = p[st.filled:]
 	}
 	if st.off > 0 && (st.off == len(st.buf) || len(st.buf)+len(p) > cap(st.buf)) {
 		n := copy(st.buf, st.buf[st.off:])
@@ -125,18 +146,42 @@ func (st *Stream) deliver(p []byte) error {
 	}
 	st.buf = append(st.buf, p...)
 	st.cond.Broadcast()
-	return nil
 }
 
 func (st *Stream) addCredit(n uint32) error {
 	st.mu.Lock()
-	defer st.mu.Unlock()
 	if n == 0 || int64(st.credit)+int64(n) > MaxWindow {
+		defer st.mu.Unlock()
 		return protocolErrorf("credit of %d on stream %d that has %d, at most %d together", n, st.id, st.credit, MaxWindow)
 	}
 	st.credit += int(n)
 	st.cond.Broadcast()
+	r := st.relay
+	st.mu.Unlock()
+	if r != nil {
+		r.credited()
+	} else {
+		st.s.loop.woke = true
+	}
 	return nil
+}
+
+func (st *Stream) hasCredit() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.credit > 0
+}
+
+// consumedBy is what a relay says when its descriptor has taken n bytes.
+func (st *Stream) consumedBy(n int) {
+	st.mu.Lock()
+	grant := st.credited(n)
+	st.mu.Unlock()
+	if grant > 0 {
+		var b [4]byte
+		binary.BigEndian.PutUint32(b[:], uint32(grant))
+		st.s.queue(frameCredit, st.id, b[:])
+	}
 }
 
 func (st *Stream) peerFin() error {
@@ -147,8 +192,14 @@ func (st *Stream) peerFin() error {
 	}
 	st.rfin = true
 	st.cond.Broadcast()
+	r := st.relay
 	st.mu.Unlock()
 	st.maybeForget()
+	if r != nil {
+		r.peerFin()
+	} else {
+		st.s.loop.woke = true
+	}
 	return nil
 }
 
@@ -159,8 +210,14 @@ func (st *Stream) peerReset(err error) {
 	}
 	st.forgotten = true
 	st.cond.Broadcast()
+	r := st.relay
 	st.mu.Unlock()
 	st.s.forget(st.id)
+	if r != nil {
+		r.reset()
+	} else {
+		st.s.loop.woke = true
+	}
 }
 
 func (st *Stream) sessionEnded(err error) {
@@ -194,7 +251,7 @@ func (st *Stream) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	st.mu.Lock()
-	for st.off == len(st.buf) {
+	for st.off == len(st.buf) && st.filled == 0 {
 		switch {
 		case st.err != nil:
 			defer st.mu.Unlock()
@@ -206,10 +263,17 @@ func (st *Stream) Read(p []byte) (int, error) {
 			st.mu.Unlock()
 			return 0, os.ErrDeadlineExceeded
 		}
+		st.into = p
 		st.cond.Wait()
+		st.into = nil
 	}
-	n := copy(p, st.buf[st.off:])
-	st.off += n
+	n := st.filled // these are in p already, and came before what is in buf
+	st.filled = 0
+	if n < len(p) {
+		m := copy(p[n:], st.buf[st.off:])
+		st.off += m
+		n += m
+	}
 	if st.off == len(st.buf) {
 		st.off = 0
 		if cap(st.buf) > 64<<10 {
@@ -286,6 +350,31 @@ func (st *Stream) CloseWrite() error {
 	return err
 }
 
+// finish is CloseWrite for the loop: it queues, and waits for nothing.
+func (st *Stream) finish() {
+	st.mu.Lock()
+	if st.wfin || st.err != nil {
+		st.mu.Unlock()
+		return
+	}
+	st.wfin = true
+	st.cond.Broadcast()
+	st.mu.Unlock()
+	st.s.queue(frameFin, st.id, nil)
+	st.maybeForget()
+}
+
+// closeNow is Close for the loop.
+func (st *Stream) closeNow() {
+	st.finish()
+	st.mu.Lock()
+	over := st.rfin || st.err != nil
+	st.mu.Unlock()
+	if !over {
+		st.reset(CodeCancelled, "", st.s.queue)
+	}
+}
+
 // Close ends the stream. What was written still arrives; where the other side
 // has not ended its direction, it learns that nobody reads it any more.
 func (st *Stream) Close() error {
@@ -300,7 +389,9 @@ func (st *Stream) Close() error {
 }
 
 // Reset ends the stream at once in both directions and tells the other side why.
-func (st *Stream) Reset(code Code, text string) {
+func (st *Stream) Reset(code Code, text string) { st.reset(code, text, st.s.post) }
+
+func (st *Stream) reset(code Code, text string, post func(frameType, uint32, []byte)) {
 	st.mu.Lock()
 	if st.forgotten || st.err != nil {
 		st.mu.Unlock()
@@ -312,7 +403,7 @@ func (st *Stream) Reset(code Code, text string) {
 	st.cond.Broadcast()
 	st.mu.Unlock()
 	st.s.forget(st.id)
-	st.s.post(frameReset, st.id, resetPayload(code, text))
+	post(frameReset, st.id, resetPayload(code, text))
 }
 
 // A deadline wakes the waiters of its stream when it passes.

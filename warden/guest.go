@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/donjon-tee/donjon/engine"
 	"github.com/donjon-tee/donjon/engine/child"
 	"github.com/donjon-tee/donjon/link"
@@ -52,33 +54,29 @@ func (p *ports) accept(st *link.Stream) {
 		st.Reset(link.CodeRefused, "nobody listens there")
 		return
 	}
-	var peer stream = st
+	var filter link.Filter
 	if l.tls != nil {
-		conn := tls.Server(st, l.tls)
 		p.shake <- struct{}{}
-		ctx, cancel := context.WithTimeout(context.Background(), handshakeTime)
-		err := conn.HandshakeContext(ctx)
-		cancel()
+		f, err := handshake(st, tls.Server, l.tls)
 		<-p.shake
 		if err != nil {
-			_ = conn.Close()
 			return
 		}
-		peer = conn
+		filter = f
 	}
-	ours, theirs, err := pair()
+	ours, theirs, err := rawPair()
 	if err != nil {
-		_ = peer.Close()
+		_ = st.Close()
 		return
 	}
 	err = pass(l.guest, theirs)
 	_ = theirs.Close()
 	if err != nil { // the guest has closed its listener
-		_ = peer.Close()
-		_ = ours.Close()
+		_ = st.Close()
+		_ = unix.Close(ours)
 		return
 	}
-	pump(peer, ours)
+	st.Relay(ours, filter, nil)
 }
 
 // runGuest opens what the configuration declares, hands it to the child, and
@@ -357,7 +355,7 @@ func (w *warden) connect(index uint32, f workload.File, data []*os.File) (engine
 		return 0, nil, &portError{r.Error, r.Hint}
 	}
 	_ = st.SetReadDeadline(time.Time{})
-	var peer stream = st
+	var filter link.Filter
 	if f.Prot == "tls" {
 		roots, err := w.pool(f.CA, data)
 		if err != nil {
@@ -367,20 +365,15 @@ func (w *warden) connect(index uint32, f workload.File, data []*os.File) (engine
 		if err != nil {
 			return 0, nil, err
 		}
-		conn := tls.Client(st, cfg)
-		ctx, cancel := context.WithTimeout(context.Background(), handshakeTime)
-		defer cancel()
-		if err := conn.HandshakeContext(ctx); err != nil {
-			_ = conn.Close()
+		if filter, err = handshake(st, tls.Client, cfg); err != nil {
 			return 0, nil, &portError{fmt.Sprintf("TLS with %s: %v", f.Host, err), tlsHint(err)}
 		}
-		peer = conn
 	}
-	ours, theirs, err := pair()
+	ours, theirs, err := rawPair()
 	if err != nil {
-		_ = peer.Close()
+		_ = st.Close()
 		return 0, nil, err
 	}
-	go pump(peer, ours)
+	st.Relay(ours, filter, nil)
 	return engine.Conn, theirs, nil
 }

@@ -117,10 +117,10 @@ func (w *warden) hostDir(i uint32) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	ours, theirs, err := pair()
+	ours, theirs, err := rawPair()
 	if err != nil {
 		return nil, err
 	}
-	go pump(st, ours)
+	st.Relay(ours, nil, nil)
 	return theirs, nil
 }

@@ -13,29 +13,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A stream is what a pump moves bytes of: a link stream, or TLS over one.
-type stream interface {
-	io.ReadWriteCloser
-	CloseWrite() error
-}
-
 const pumpBuffer = 32 << 10
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, pumpBuffer); return &b }}
 
-// pair makes a stream socket pair: the first end is the warden's and waits in
-// the runtime's poller, the second is handed to the child.
-func pair() (ours, theirs *os.File, err error) {
+// rawPair makes a stream socket pair: the first end is a bare descriptor for the
+// link's loop, the second is handed to the child.
+func rawPair() (ours int, theirs *os.File, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
+		return -1, nil, fmt.Errorf("warden: socket pair: %w", err)
+	}
+	return fds[0], os.NewFile(uintptr(fds[1]), "guest"), nil
+}
+
+// pair is rawPair where the warden's end waits in the runtime's poller.
+func pair() (ours, theirs *os.File, err error) {
+	fd, theirs, err := rawPair()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		_ = unix.Close(fd)
+		_ = theirs.Close()
 		return nil, nil, fmt.Errorf("warden: socket pair: %w", err)
 	}
-	if err := unix.SetNonblock(fds[0], true); err != nil {
-		_ = unix.Close(fds[0])
-		_ = unix.Close(fds[1])
-		return nil, nil, fmt.Errorf("warden: socket pair: %w", err)
-	}
-	return os.NewFile(uintptr(fds[0]), "guest"), os.NewFile(uintptr(fds[1]), "guest"), nil
+	return os.NewFile(uintptr(fd), "guest"), theirs, nil
 }
 
 // control runs do on the descriptor of f.
@@ -43,46 +46,6 @@ func control(f *os.File, do func(fd int)) {
 	if c, err := f.SyscallConn(); err == nil {
 		_ = c.Control(func(fd uintptr) { do(int(fd)) })
 	}
-}
-
-func shutdownWrite(f *os.File) { control(f, func(fd int) { _ = unix.Shutdown(fd, unix.SHUT_WR) }) }
-
-// hungUp says whether the guest has closed its end, rather than only ended its
-// direction.
-func hungUp(f *os.File) bool {
-	gone := true
-	control(f, func(fd int) {
-		p := []unix.PollFd{{Fd: int32(fd)}}
-		if _, err := unix.Poll(p, 0); err == nil {
-			gone = p[0].Revents&unix.POLLHUP != 0
-		}
-	})
-	return gone
-}
-
-// pump moves bytes both ways between a peer and the guest's descriptor until
-// both directions have ended, or one end is gone. It closes both.
-func pump(peer stream, guest *os.File) {
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if _, err := move(guest, peer, nil); err != nil {
-			// The guest has closed, or the peer's stream broke: neither can use
-			// the rest. Closing wakes the other direction.
-			_ = peer.Close()
-			_ = guest.Close()
-			return
-		}
-		shutdownWrite(guest)
-	})
-	_, err := move(peer, guest, nil)
-	if err != nil || hungUp(guest) {
-		_ = peer.Close()
-	} else {
-		_ = peer.CloseWrite()
-	}
-	wg.Wait()
-	_ = peer.Close()
-	_ = guest.Close()
 }
 
 // errLimit ends a move that would pass its budget.
