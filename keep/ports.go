@@ -80,6 +80,10 @@ func (s *supervisor) serveListen(st *link.Stream) {
 	if !ok {
 		return
 	}
+	if !s.firstOnly(link.ServiceListen, uint32(index)) {
+		st.Reset(link.CodeRefused, "it was opened before")
+		return
+	}
 	addr := net.JoinHostPort(f.Addr, strconv.Itoa(int(f.Port)))
 	if b, ok := s.Bind[f.Name]; ok {
 		addr = b
@@ -147,6 +151,10 @@ func (s *supervisor) serveDir(st *link.Stream) {
 	}
 	if uint64(q.Index) >= uint64(len(s.HostDirs)) {
 		st.Reset(link.CodeRefused, fmt.Sprintf("host folder %d was not given", q.Index))
+		return
+	}
+	if !s.firstOnly(link.ServiceDir, q.Index) { // each holds descriptors of the host
+		st.Reset(link.CodeRefused, "it was opened before")
 		return
 	}
 	if err := vfs.Serve(s.ctx, s.HostDirs[q.Index], st); err != nil && s.sess.Err() == nil {

@@ -91,7 +91,7 @@ func (w *warden) runGuest(module *os.File, data []*os.File) (link.Exit, error) {
 		Args:      append([]string{argvZero}, w.cfg.Args...),
 		Env:       w.cfg.Environ(),
 		MaxMemory: w.memoryLimit(),
-		Weak:      w.offer.Weak,
+		Weak:      w.offer.Weak && w.TEE == "sim", // elsewhere the host has no say in it
 		NotBefore: released.Unix(),
 	}
 	var outputs sync.WaitGroup
