@@ -53,6 +53,8 @@ type warden struct {
 	offer    link.Offer
 	manifest workload.Manifest
 	cfg      *workload.Config
+	args     []string // of the guest, without its name
+	env      []string
 	digest   [32]byte
 	identity *identity
 	proved   chan struct{} // closed once identity can give evidence
@@ -232,6 +234,9 @@ func (w *warden) takeBlobs(st io.Reader) (module *os.File, data []*os.File, err 
 	}
 	if w.cfg, err = workload.ParseConfig(config); err != nil {
 		return nil, nil, &refusedError{"the configuration: " + err.Error()}
+	}
+	if w.args, w.env, err = w.cfg.Input(workload.HostInput{Args: w.offer.Args, Env: w.offer.Env}); err != nil {
+		return nil, nil, &refusedError{err.Error()}
 	}
 	names := w.cfg.Paths()
 	if len(w.manifest.Layers) != 1+len(names) {

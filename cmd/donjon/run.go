@@ -51,7 +51,7 @@ type workloadFlags struct {
 }
 
 func (f *workloadFlags) register(c *cobra.Command) {
-	c.Flags().StringArrayVar(&f.env, "env", nil, "set a variable of the workload, `NAME=VALUE` (measured)")
+	c.Flags().StringArrayVar(&f.env, "env", nil, "set a variable of the workload, `NAME=VALUE` (measured, unless host_env names it)")
 	c.Flags().StringVar(&f.config, "config", "", "configuration beside a bare module, `FILE` (measured)")
 	c.Flags().StringVar(&f.memory, "memory", "", "limit of memory, such as 256MiB (measured)")
 	c.Flags().StringVar(&f.cpuTime, "cpu-time", "", "limit of processor time, such as 10s (measured)")
