@@ -25,6 +25,7 @@ type lie struct {
 	hostData func([32]byte) [32]byte      // what the Keep was launched for
 	blob     func(i int, b []byte) []byte // bytes handed over
 	report   func([]byte) []byte          // answers of the processor
+	offer    func(*link.Offer)            // what is said beside the manifest
 	kind     link.ExitKind
 	text     string
 }
@@ -59,6 +60,10 @@ func TestHostileHost(t *testing.T) {
 		"a report of VMPL 1":         {report: flip(0x30), kind: link.ExitRefused, text: "VMPL 1"},
 		"debugging allowed":          {report: flip(0x0a), kind: link.ExitFailed, text: ""},
 		"a short report":             {report: func(b []byte) []byte { return b[:100] }, kind: link.ExitFailed, text: "found 100 bytes"},
+		"T06 an argument":            {offer: func(o *link.Offer) { o.Args = []string{"-c"} }, kind: link.ExitRefused, text: "no host_args"},
+		"T06 a variable":             {offer: func(o *link.Offer) { o.Env = []string{"LD_PRELOAD=x"} }, kind: link.ExitRefused, text: "the host adds 0 arguments and 1 variables"},
+		"no manifest":                {offer: func(o *link.Offer) { o.Manifest = nil }, kind: link.ExitRefused, text: "the manifest"},
+		"a manifest with a space":    {offer: func(o *link.Offer) { o.Manifest = append([]byte(" "), o.Manifest...) }, kind: link.ExitRefused, text: "the manifest"},
 		"the truth":                  {kind: link.ExitStatus},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -121,7 +126,11 @@ func host(t *testing.T, program string, sil *silicon.Silicon, w *workload.Worklo
 func serve(st *link.Stream, guest *silicon.Guest, w *workload.Workload, l lie, last chan<- link.Exit) {
 	switch st.Service() {
 	case link.ServiceWorkload:
-		_ = link.WriteRecord(st, link.Offer{Manifest: w.Manifest, NoCache: true})
+		offer := link.Offer{Manifest: w.Manifest, NoCache: true}
+		if l.offer != nil {
+			l.offer(&offer)
+		}
+		_ = link.WriteRecord(st, offer)
 		for i, b := range w.Blobs() {
 			if l.blob != nil {
 				b = l.blob(i, b)

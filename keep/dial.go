@@ -96,8 +96,9 @@ func (d Dialer) resolve(ctx context.Context, host string) ([]netip.Addr, error) 
 }
 
 func (d Dialer) allowed(a netip.Addr) bool {
+	a = a.WithZone("") // a prefix has no zone
 	for _, p := range d.Allow {
-		if p.Contains(a) {
+		if p.Contains(a) || p.Addr().Is4In6() && p.Bits() >= 96 && netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96).Contains(a) {
 			return true
 		}
 	}
@@ -114,12 +115,38 @@ var metadata = [...]netip.Addr{
 	netip.MustParseAddr("168.63.129.16"),
 }
 
-func forbidden(a netip.Addr) string {
-	if a.Is6() { // an IPv4 address in IPv6 clothes is judged as what it is
-		b := a.As16()
-		if netip.MustParsePrefix("64:ff9b::/96").Contains(a) || netip.MustParsePrefix("::/96").Contains(a) && !a.IsLoopback() && !a.IsUnspecified() {
-			return forbidden(netip.AddrFrom4([4]byte(b[12:])))
+// embedded gives the IPv4 address that a packet to a may be sent on to by a
+// translator or a tunnel.
+func embedded(a netip.Addr) (netip.Addr, bool) {
+	if !a.Is6() {
+		return netip.Addr{}, false
+	}
+	a = a.WithZone("")
+	b := a.As16()
+	in := func(prefix string) bool { return netip.MustParsePrefix(prefix).Contains(a) }
+	last := netip.AddrFrom4([4]byte(b[12:]))
+	switch {
+	case a.Is4In6(),
+		in("64:ff9b::/96"),    // NAT64 (RFC 6052)
+		in("64:ff9b:1::/48"),  // NAT64 of a site (RFC 8215), with a prefix of 96 bits
+		in("::ffff:0:0:0/96"), // SIIT (RFC 7915)
+		in("::/96") && !a.IsLoopback() && !a.IsUnspecified(),        // IPv4-compatible (RFC 4291)
+		b[8]&^3 == 0 && b[9] == 0 && b[10] == 0x5e && b[11] == 0xfe: // ISATAP (RFC 5214)
+		return last, true
+	case in("2002::/16"): // 6to4 (RFC 3056)
+		return netip.AddrFrom4([4]byte(b[2:])), true
+	case in("2001::/32"): // Teredo (RFC 4380): the client's address, inverted
+		for i := 12; i < 16; i++ {
+			b[i] = ^b[i]
 		}
+		return netip.AddrFrom4([4]byte(b[12:])), true
+	}
+	return netip.Addr{}, false
+}
+
+func forbidden(a netip.Addr) string {
+	if v4, ok := embedded(a); ok { // an IPv4 address in IPv6 clothes is judged as what it is
+		return forbidden(v4)
 	}
 	for _, m := range metadata {
 		if a.WithZone("") == m {

@@ -17,6 +17,7 @@ func (s *supervisor) serveWorkload(st *link.Stream) {
 	offer := link.Offer{
 		Manifest: w.Manifest, TEE: s.TEE, Verbose: s.Verbose, Weak: s.Weak, NoCache: s.NoCache,
 		MaxMemory: s.Ceilings.Memory, MaxCPU: uint64(s.Ceilings.CPU.Milliseconds()),
+		Args: w.Host.Args, Env: w.Host.Env,
 	}
 	if err := link.WriteRecord(st, offer); err != nil {
 		return
@@ -77,6 +78,10 @@ func (s *supervisor) serveDial(st *link.Stream) {
 func (s *supervisor) serveListen(st *link.Stream) {
 	f, index, ok := s.declared(st, "listen")
 	if !ok {
+		return
+	}
+	if !s.firstOnly(link.ServiceListen, uint32(index)) {
+		st.Reset(link.CodeRefused, "it was opened before")
 		return
 	}
 	addr := net.JoinHostPort(f.Addr, strconv.Itoa(int(f.Port)))
@@ -144,6 +149,10 @@ func (s *supervisor) serveDir(st *link.Stream) {
 	}
 	if uint64(q.Index) >= uint64(len(s.HostDirs)) {
 		st.Reset(link.CodeRefused, fmt.Sprintf("host folder %d was not given", q.Index))
+		return
+	}
+	if !s.firstOnly(link.ServiceDir, q.Index) { // each holds descriptors of the host
+		st.Reset(link.CodeRefused, "it was opened before")
 		return
 	}
 	if err := vfs.Serve(s.ctx, s.HostDirs[q.Index], st); err != nil && s.sess.Err() == nil {

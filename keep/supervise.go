@@ -29,7 +29,7 @@ type Ceilings struct {
 	Memory uint64        // bytes of guest memory; 0: 4 GiB
 	CPU    time.Duration // 0: none
 	Dials  int           // connections to peers over the Keep's life; 0: 256
-	Log    int64         // bytes of log; 0: 1 MiB
+	Log    int64         // bytes of log, each line 64 more than its text; 0: 1 MiB
 }
 
 // Options say how a Keep is supervised.
@@ -103,7 +103,8 @@ type supervisor struct {
 	stopping  bool
 	listeners []io.Closer
 	stdin     *link.Stream
-	opened    map[link.Service]bool
+	opened    map[opening]bool
+	serving   map[link.Service]int // streams that are being served
 
 	dials   atomic.Int32
 	logLeft atomic.Int64
@@ -134,8 +135,8 @@ func Supervise(ctx context.Context, o Options) (Outcome, error) {
 		Options: o, ctx: ctx,
 		exit:   make(chan link.Exit, 1),
 		asked:  make(chan struct{}),
-		opened: map[link.Service]bool{},
-		conns:  make(chan struct{}, link.MaxStreams-128),
+		opened: map[opening]bool{}, serving: map[link.Service]int{},
+		conns: make(chan struct{}, link.MaxStreams-128),
 	}
 	s.logLeft.Store(o.Ceilings.Log)
 	s.at("hello")
@@ -323,17 +324,6 @@ func (s *supervisor) fetchEvidence() {
 	}
 }
 
-// firstOnly lets a service be opened once in a Keep's life.
-func (s *supervisor) firstOnly(v link.Service) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.opened[v] {
-		return false
-	}
-	s.opened[v] = true
-	return true
-}
-
 func (s *supervisor) acceptLoop() {
 	for {
 		st, err := s.sess.Accept()
@@ -342,15 +332,22 @@ func (s *supervisor) acceptLoop() {
 		}
 		switch st.Service() {
 		case link.ServiceWorkload, link.ServiceStdin, link.ServiceStdout, link.ServiceStderr, link.ServiceLog, link.ServiceExit:
-			if !s.firstOnly(st.Service()) {
+			if !s.firstOnly(st.Service(), 0) {
 				st.Reset(link.CodeRefused, "it was opened before")
 				continue
 			}
 		}
+		if !s.admit(st.Service()) {
+			st.Reset(link.CodeBusy, "too many streams of this service are open")
+			continue
+		}
 		if st.Service() == link.ServiceStdout || st.Service() == link.ServiceStderr {
 			s.outputs.Add(1) // here, so that the last record cannot overtake it
 		}
-		go s.serve(st)
+		go func() {
+			defer s.leave(st.Service())
+			s.serve(st)
+		}()
 	}
 }
 
@@ -427,13 +424,16 @@ func (s *supervisor) serveDeriveKey(st *link.Stream) {
 	_ = link.WriteRecord(st, reply)
 }
 
+// logLine is what a line of the log costs beside its text: empty ones are not free.
+const logLine = 64
+
 func (s *supervisor) serveLog(st *link.Stream) {
 	for {
 		var l link.LogLine
 		if err := link.ReadRecord(st, link.MaxRecord, &l); err != nil {
 			return
 		}
-		if s.logLeft.Add(-int64(len(l.Text))-1) < 0 {
+		if s.logLeft.Add(-int64(len(l.Text))-logLine) < 0 {
 			s.Log(0, "the Keep's log is over its bound; the rest is dropped")
 			st.Reset(link.CodeBusy, "enough")
 			return

@@ -52,6 +52,10 @@ type Offer struct {
 	Verbose   bool   `cbor:"5,keyasint,omitempty"`
 	Weak      bool   `cbor:"6,keyasint,omitempty"` // run although the sandbox cannot be applied (sim alone)
 	NoCache   bool   `cbor:"7,keyasint,omitempty"`
+	// Arguments and variables (NAME=VALUE) beside the measured ones. The warden
+	// refuses what the configuration does not leave to the host.
+	Args []string `cbor:"8,keyasint,omitempty"`
+	Env  []string `cbor:"9,keyasint,omitempty"`
 }
 
 // PortRequest names a descriptor of the configuration by its position in files

@@ -148,8 +148,8 @@ func (c *codeCache) put(name string, code *os.File) error {
 	buf = append(buf, name...)
 	at := len(buf)
 	buf = buf[:at+int(size)]
-	if _, err := code.ReadAt(buf[at:], 0); err != nil && err != io.EOF {
-		return fmt.Errorf("warden: the compiled module: %w", err)
+	if n, err := code.ReadAt(buf[at:], 0); n < int(size) {
+		return fmt.Errorf("warden: the compiled module: found %d bytes of %d: %w", n, size, err)
 	}
 	sealed := c.aead.Seal(buf[:cacheNonce], buf[:cacheNonce], buf[cacheNonce:], c.aad)
 	return c.w.blobPut(c.blob, sealed)

@@ -86,10 +86,10 @@ func (w *warden) runGuest(module *os.File, data []*os.File) (link.Exit, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	spec := child.Spec{
-		Args:      append([]string{argvZero}, w.cfg.Args...),
-		Env:       w.cfg.Environ(),
+		Args:      append([]string{argvZero}, w.args...),
+		Env:       w.env,
 		MaxMemory: w.memoryLimit(),
-		Weak:      w.offer.Weak,
+		Weak:      w.offer.Weak && w.TEE == "sim", // elsewhere the host has no say in it
 		NotBefore: released.Unix(),
 	}
 	var outputs sync.WaitGroup

@@ -32,15 +32,17 @@ type provider interface {
 }
 
 // simulated asks the simulated secure processor that the host runs. It proves
-// nothing to anyone who does not trust that host.
-type simulated struct {
-	mu sync.Mutex
-	st *link.Stream
-}
+// nothing to anyone who does not trust that host. One caller at a time: see
+// reportQueue.
+type simulated struct{ st *link.Stream }
+
+// reportTime bounds how long the host may take over one report. An answer that
+// comes later is over other bytes than the next one asked for, and refused.
+const reportTime = time.Minute
 
 func (p *simulated) report(data [64]byte) ([]byte, []byte, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	_ = p.st.SetReadDeadline(time.Now().Add(reportTime))
+	defer func() { _ = p.st.SetReadDeadline(time.Time{}) }()
 	for wait := 5 * time.Millisecond; ; wait *= 2 {
 		if err := link.WriteRaw(p.st, data[:]); err != nil {
 			return nil, nil, fmt.Errorf("warden: asking for a report: %w", err)
@@ -65,7 +67,7 @@ func (p *simulated) report(data [64]byte) ([]byte, []byte, error) {
 // An identity is what the Keep is and can prove: the local report it checked
 // first, its key, and the workload.
 type identity struct {
-	from     provider
+	from     *reportQueue
 	workload [32]byte
 	instance [16]byte
 	local    snp.Report
@@ -82,11 +84,11 @@ type identity struct {
 // newIdentity makes the self-check: a report over bytes that nobody could know
 // before must name the workload that was handed over. Then it makes the key.
 func newIdentity(from provider, workload [32]byte, now func() time.Time) (*identity, error) {
-	id := &identity{from: from, workload: workload, now: now}
+	id := &identity{from: newReportQueue(from), workload: workload, now: now}
 	var nonce [64]byte
 	rand.Read(nonce[:])
 	rand.Read(id.instance[:])
-	raw, _, err := from.report(nonce)
+	raw, _, err := id.from.report(laneOwn, nonce)
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +131,7 @@ func (id *identity) evidence(purpose string, nonce []byte) (evidence.Evidence, e
 		return evidence.Evidence{}, err
 	}
 	want := evidence.ReportData(claims)
-	raw, certs, err := id.from.report(want)
+	raw, certs, err := id.from.report(laneOf(purpose), want)
 	if err != nil {
 		return evidence.Evidence{}, err
 	}

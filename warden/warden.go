@@ -42,6 +42,8 @@ type Options struct {
 	TEE string
 	// NoCache: the engine of this processor caches nothing.
 	NoCache bool
+	// Now is the clock of the host; nil is time.Now.
+	Now func() time.Time
 }
 
 type warden struct {
@@ -51,6 +53,8 @@ type warden struct {
 	offer    link.Offer
 	manifest workload.Manifest
 	cfg      *workload.Config
+	args     []string // of the guest, without its name
+	env      []string
 	digest   [32]byte
 	identity *identity
 	proved   chan struct{} // closed once identity can give evidence
@@ -62,7 +66,11 @@ type warden struct {
 
 // now is the Keep's clock: the host's, but never behind the release.
 func (w *warden) now() time.Time {
-	if t := time.Now(); t.After(released) {
+	now := w.Options.Now
+	if now == nil {
+		now = time.Now
+	}
+	if t := now(); t.After(released) {
 		return t
 	}
 	return released
@@ -208,12 +216,10 @@ func (w *warden) prove() error {
 	if err != nil {
 		return err
 	}
-	_ = rst.SetReadDeadline(time.Now().Add(handoverTime))
 	w.identity, err = newIdentity(&simulated{st: rst}, w.digest, w.now)
 	if err != nil {
 		return err
 	}
-	_ = rst.SetReadDeadline(time.Time{})
 	close(w.proved)
 	return nil
 }
@@ -228,6 +234,9 @@ func (w *warden) takeBlobs(st io.Reader) (module *os.File, data []*os.File, err 
 	}
 	if w.cfg, err = workload.ParseConfig(config); err != nil {
 		return nil, nil, &refusedError{"the configuration: " + err.Error()}
+	}
+	if w.args, w.env, err = w.cfg.Input(workload.HostInput{Args: w.offer.Args, Env: w.offer.Env}); err != nil {
+		return nil, nil, &refusedError{err.Error()}
 	}
 	names := w.cfg.Paths()
 	if len(w.manifest.Layers) != 1+len(names) {
@@ -303,23 +312,35 @@ func (w *warden) admit() error {
 	return nil
 }
 
-// acceptLoop takes the streams that the host opens.
+// acceptLoop takes the streams that the host opens. A stream's goroutine may
+// outlive it for a while, and the host can open and reset streams without end:
+// what bounds the goroutines is served.
 func (w *warden) acceptLoop() {
+	served := make(chan struct{}, link.MaxStreams)
 	for {
 		st, err := w.sess.Accept()
 		if err != nil {
 			return
 		}
+		var serve func(*link.Stream)
 		switch st.Service() {
 		case link.ServiceConn:
-			go w.ports.accept(st)
+			serve = w.ports.accept
 		case link.ServiceStop:
 			_ = st.Close()
 			w.stopped.Store(true)
+			continue
 		case link.ServiceEvidence:
-			go w.serveEvidence(st)
+			serve = w.serveEvidence
 		default:
 			st.Reset(link.CodeUnknown, "no such service in a Keep")
+			continue
+		}
+		select {
+		case served <- struct{}{}:
+			go func() { defer func() { <-served }(); serve(st) }()
+		default:
+			st.Reset(link.CodeBusy, "too much is going on in the Keep")
 		}
 	}
 }
@@ -339,6 +360,10 @@ func (w *warden) serveEvidence(st *link.Stream) {
 	}
 	var r link.EvidenceReply
 	ev, err := w.identity.evidence("file", q.Nonce)
+	if errors.Is(err, errBusy) {
+		st.Reset(link.CodeBusy, err.Error())
+		return
+	}
 	if err == nil {
 		r.Evidence, err = ev.Encode()
 	}

@@ -40,8 +40,8 @@ type Config struct {
 	Steward   string
 	StewardCA string
 	Secrets   []Secret
-	HostArgs  bool
-	HostEnv   []string
+	HostArgs  bool     // the host may add arguments, unmeasured
+	HostEnv   []string // variables that the host may set, unmeasured
 	TEE       []string
 	DebugLog  bool
 }
@@ -546,11 +546,8 @@ func checkSteward(c *Config, raw *rawConfig) error {
 	if len(c.Secrets) > 0 && (c.Steward == "" || c.StewardCA == "") {
 		return errors.New("secrets need steward and steward_ca")
 	}
-	if len(c.Secrets) > 0 && (c.HostArgs || len(c.HostEnv) > 0) {
-		return errors.New("host_args and host_env let the host change what runs; they are not allowed beside secrets")
-	}
-	if c.HostArgs || len(c.HostEnv) > 0 {
-		return errors.New("host_args and host_env are not supported by this release; arguments and environment are measured")
+	if err := checkHostKeys(c); err != nil {
+		return err
 	}
 	if (c.Steward != "" || len(c.Secrets) > 0) && len(c.HostDirs) > 0 {
 		return errors.New("host_dirs show the host what the workload writes; they are not allowed beside a Steward")

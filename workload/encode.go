@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/pelletier/go-toml/v2"
 )
@@ -20,7 +21,10 @@ func (c *Config) Descriptors() []File {
 // Environ is the guest's environment as K=V, sorted. FD_COUNT and FD_NAMES tell
 // a guest its descriptors as Enarx does; they are there only where files was
 // declared, and env may override them.
-func (c *Config) Environ() []string {
+func (c *Config) Environ() []string { return c.environ(nil) }
+
+// environ lays more, K=V, over the measured environment.
+func (c *Config) environ(more []string) []string {
 	all := map[string]string{}
 	if c.HasFiles {
 		names := ""
@@ -34,6 +38,10 @@ func (c *Config) Environ() []string {
 		all["FD_NAMES"] = names
 	}
 	for k, v := range c.Env {
+		all[k] = v
+	}
+	for _, kv := range more {
+		k, v, _ := strings.Cut(kv, "=")
 		all[k] = v
 	}
 	out := make([]string, 0, len(all))

@@ -16,7 +16,8 @@ import (
 	"unicode/utf8"
 )
 
-// Flags are what the command line adds to a configuration before it is hashed.
+// Flags are what the command line adds to a configuration before it is hashed;
+// what host_args and host_env leave to the host goes beside it (Workload.Host).
 type Flags struct {
 	Config   string   // configuration beside a bare module
 	Args     []string // replace args; nil leaves them
@@ -42,6 +43,9 @@ type Workload struct {
 	Config      *Config
 	Module      []byte
 	Layers      [][]byte // in the order of Config.Paths
+	// Host is what the flags gave that the configuration leaves to the host: it
+	// is not in the digest.
+	Host HostInput
 }
 
 // Blobs are what the manifest names, in its order: configuration, module, layers.
@@ -145,6 +149,11 @@ func (w *Workload) loadConfig(file string, enarx bool, f Flags) (err error) {
 	}
 	if err != nil {
 		return err
+	}
+	// Flags that are not measured here may still say what makes no sense.
+	w.Host = w.Config.takeHost(&f)
+	if _, _, err := w.Config.Input(w.Host); err != nil {
+		return &UsageError{err.Error()}
 	}
 	if !enarx && !f.changes() {
 		return nil // the exact bytes of the file are what is hashed

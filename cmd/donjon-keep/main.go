@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 
 	"github.com/donjon-tee/donjon/engine"
 	"github.com/donjon-tee/donjon/engine/child"
@@ -35,6 +36,8 @@ func main() {
 	// The child dies with the thread that started it: that is the main thread,
 	// which lives as long as the process.
 	runtime.LockOSThread()
+	// What stands on a stack is nobody's business on the console (THREATS T32).
+	debug.SetTraceback("none")
 	os.Exit(run(os.Args))
 }
 

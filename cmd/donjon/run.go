@@ -51,7 +51,7 @@ type workloadFlags struct {
 }
 
 func (f *workloadFlags) register(c *cobra.Command) {
-	c.Flags().StringArrayVar(&f.env, "env", nil, "set a variable of the workload, `NAME=VALUE` (measured)")
+	c.Flags().StringArrayVar(&f.env, "env", nil, "set a variable of the workload, `NAME=VALUE` (measured, unless host_env names it)")
 	c.Flags().StringVar(&f.config, "config", "", "configuration beside a bare module, `FILE` (measured)")
 	c.Flags().StringVar(&f.memory, "memory", "", "limit of memory, such as 256MiB (measured)")
 	c.Flags().StringVar(&f.cpuTime, "cpu-time", "", "limit of processor time, such as 10s (measured)")
@@ -294,9 +294,9 @@ func (a *app) launch(f runFlags, p parsed, w *workload.Workload, program string)
 		NoCache:    f.noCache, Weak: f.weak, Verbose: a.verbose,
 		Log: func(level int, text string) {
 			if level == 0 {
-				a.note("%s", text)
+				a.note("%s", oneLine(text))
 			} else {
-				a.detail("%s", text)
+				a.detail("%s", oneLine(text))
 			}
 		},
 	}
@@ -314,14 +314,15 @@ func (a *app) launch(f runFlags, p parsed, w *workload.Workload, program string)
 	}
 	if out.Exit.Kind == link.ExitFailed {
 		for _, l := range machine.Console() {
-			a.detail("console: %s", l)
+			a.detail("console: %s", oneLine(l))
 		}
 	}
 	return a.ended(tee, f, w, out, outcomeError(out.Exit))
 }
 
-// outcomeError is what the user is told about the way a Keep ended.
+// outcomeError is what the user is told about the way a Keep ended, by its word.
 func outcomeError(e link.Exit) error {
+	e.Text, e.Hint = oneLine(e.Text), oneLine(e.Hint)
 	switch e.Kind {
 	case link.ExitStatus:
 		if e.Status == 0 {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -107,10 +108,17 @@ func (a *app) detail(format string, args ...any) {
 
 // printJSON writes v to stdout, indented, with a final newline.
 func (a *app) printJSON(v any) error {
-	enc := json.NewEncoder(a.stdout)
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	// What the encoder leaves and a terminal obeys stands inside strings, where
+	// the escape means the same.
+	_, err := io.WriteString(a.stdout, printable(b.String()))
+	return err
 }
 
 // isTerminal says whether w is a terminal: only there are colour and progress

@@ -25,7 +25,9 @@ type configReport struct {
 	Steward   string         `json:"steward,omitempty"`
 	StewardCA string         `json:"steward_ca,omitempty"`
 	Secrets   []secretReport `json:"secrets"`
-	TEE       []string       `json:"tee"` // empty: any
+	HostArgs  bool           `json:"host_args"` // the host adds arguments, not measured
+	HostEnv   []string       `json:"host_env"`  // the host sets these, not measured
+	TEE       []string       `json:"tee"`       // empty: any
 	DebugLog  bool           `json:"debug_log"`
 }
 
@@ -65,6 +67,7 @@ func reportConfig(c *workload.Config) *configReport {
 	r := &configReport{Args: append([]string{}, c.Args...), Env: c.Environ(), Files: []fileReport{}, Data: []mountReport{},
 		Scratch: []mountReport{}, HostDirs: []mountReport{}, Secrets: []secretReport{}, TEE: append([]string{}, c.TEE...),
 		Steward: c.Steward, StewardCA: c.StewardCA, DebugLog: c.DebugLog,
+		HostArgs: c.HostArgs, HostEnv: append([]string{}, c.HostEnv...),
 		Limits: limitsReport{c.Limits.Memory, int64(c.Limits.CPUTime), int64(c.Limits.WallTime), c.Limits.Output}}
 	for i, f := range c.Descriptors() {
 		r.Files = append(r.Files, fileReport{i, f.Kind, f.Name, f.Prot, f.Addr, f.Host, f.Port, f.ClientCA, f.ClientAuth, f.CA})
@@ -95,6 +98,12 @@ func printConfig(w io.Writer, c *workload.Config) {
 	}
 	for _, kv := range c.Environ() {
 		line("env", "%q", kv)
+	}
+	if c.HostArgs {
+		line("host args", "the host adds arguments of its choice, which the digest does not cover")
+	}
+	if len(c.HostEnv) > 0 {
+		line("host env", "%q are set by the host to what it likes, which the digest does not cover", c.HostEnv)
 	}
 	for i, f := range c.Descriptors() {
 		line("fd "+strconv.Itoa(i), "%s", describeFile(f))
@@ -192,6 +201,9 @@ type workloadReport struct {
 	ConfigTOML string          `json:"config_toml"`   // the exact bytes of the effective configuration
 	Config     *configReport   `json:"config"`
 	Layers     []layerReport   `json:"layers"`
+	// What the flags gave and the digest does not cover (host_args, host_env).
+	UnmeasuredArgs []string `json:"unmeasured_args,omitempty"`
+	UnmeasuredEnv  []string `json:"unmeasured_env,omitempty"`
 }
 
 type layerReport struct {
@@ -209,7 +221,8 @@ func (a *app) reportWorkload(w *workload.Workload, asJSON bool) error {
 		return err
 	}
 	r := workloadReport{Kind: "workload", Path: w.Path, Digest: w.Digest.String(), Manifest: w.Manifest,
-		Text: string(w.Manifest), ConfigTOML: string(w.ConfigBytes), Config: reportConfig(w.Config)}
+		Text: string(w.Manifest), ConfigTOML: string(w.ConfigBytes), Config: reportConfig(w.Config),
+		UnmeasuredArgs: w.Host.Args, UnmeasuredEnv: w.Host.Env}
 	paths := w.Config.Paths()
 	for i, l := range m.Layers {
 		what := "module"
@@ -227,6 +240,12 @@ func (a *app) reportWorkload(w *workload.Workload, asJSON bool) error {
 		fmt.Fprintf(a.stdout, "layer        %s, %d bytes, %s\n", l.Digest, l.Size, printable(l.What))
 	}
 	printConfig(a.stdout, w.Config)
+	for _, x := range w.Host.Args {
+		fmt.Fprintf(a.stdout, "not measured argument %q, given here\n", x)
+	}
+	for _, x := range w.Host.Env {
+		fmt.Fprintf(a.stdout, "not measured variable %q, given here\n", x)
+	}
 	return nil
 }
 
