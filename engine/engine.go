@@ -10,8 +10,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -46,16 +47,37 @@ func Build() string {
 	return "wazero " + wazeroVersion + " " + runtime.GOOS + "/" + runtime.GOARCH + " " + runtime.Version() + " donjon 1"
 }
 
+// CodeDir makes the folder beneath a CacheDir in which the engine keeps the code
+// that it made, one file a module, and gives its path. Its name is the engine's own
+// business.
+func CodeDir(cacheDir string) (string, error) {
+	if _, err := wazero.NewCompilationCacheWithDir(cacheDir); err != nil {
+		return "", fmt.Errorf("engine: cache: %w", err)
+	}
+	entries, err := os.ReadDir(cacheDir)
+	if err != nil {
+		return "", fmt.Errorf("engine: cache: %w", err)
+	}
+	for _, e := range entries {
+		if e.IsDir() && strings.HasPrefix(e.Name(), "wazero-") {
+			return filepath.Join(cacheDir, e.Name()), nil
+		}
+	}
+	return "", fmt.Errorf("engine: cache: the engine made no folder in %s", cacheDir)
+}
+
 // Compiles says whether this processor has a compiler; elsewhere an interpreter
 // runs the guest, 50 to 400 times slower, and there is nothing to cache.
 func Compiles() bool { return runtime.GOARCH == "amd64" || runtime.GOARCH == "arm64" }
 
 // Options say how a module is compiled.
 type Options struct {
-	CacheDir    string // folder of compiled code, trusted as it is; "" for none
-	Workers     int    // compiling goroutines; 0: 1
-	MaxMemory   uint64 // bytes of linear memory; 0: 4 GiB
-	Interpreter bool   // do not compile
+	CacheDir string // folder of compiled code, trusted as it is; "" for none
+	// CacheReady, where it is not nil, is closed once CacheDir holds what it will
+	// hold: the module is decoded and checked in the meantime.
+	CacheReady  <-chan struct{}
+	Workers     int  // compiling goroutines; 0: 1
+	Interpreter bool // do not compile
 }
 
 // Program is a compiled module that has not run.
@@ -94,12 +116,11 @@ func Compile(ctx context.Context, module []byte, o Options) (*Program, error) {
 		}
 		cfg = cfg.WithCompilationCache(cache)
 	}
-	p := &Program{rt: wazero.NewRuntimeWithConfig(ctx, cfg), system: &wasi.System{}, isGo: isGo,
-		alloc: &allocator{limit: o.MaxMemory}}
-	if p.alloc.limit == 0 {
-		p.alloc.limit = 4 << 30
-	}
+	p := &Program{rt: wazero.NewRuntimeWithConfig(ctx, cfg), system: &wasi.System{}, isGo: isGo, alloc: &allocator{}}
 	cctx := experimental.WithCompilationWorkers(ctx, max(1, o.Workers))
+	if o.CacheReady != nil {
+		cctx = gate{cctx, o.CacheReady}
+	}
 	if p.compiled, err = p.rt.CompileModule(cctx, module); err != nil {
 		_ = p.Close()
 		return nil, &ModuleError{What: "the module does not compile: " + firstLine(err), hint: "is the file cut short, or made for features beyond WebAssembly 2.0?"}
@@ -113,6 +134,19 @@ func Compile(ctx context.Context, module []byte, o Options) (*Program, error) {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
 	return p, nil
+}
+
+// gate is a context whose values are there once it opens. The engine asks its
+// context for the first time when it has decoded and checked a module, just before
+// it looks into the cache (a test holds it to that).
+type gate struct {
+	context.Context
+	open <-chan struct{}
+}
+
+func (g gate) Value(key any) any {
+	<-g.open
+	return g.Context.Value(key)
 }
 
 // checkShape refuses what would fail later with a worse message.
@@ -161,6 +195,7 @@ type Guest struct {
 	Files     []File
 	Preopens  []Preopen
 	Now       func() time.Time // nil: the system's clock
+	MaxMemory uint64           // bytes of linear memory; 0: 4 GiB
 }
 
 // Outcome is how a guest ended.
@@ -172,6 +207,9 @@ type Outcome struct {
 
 // Run runs the program to its end, once.
 func (p *Program) Run(ctx context.Context, g Guest) (Outcome, error) {
+	if p.alloc.limit = g.MaxMemory; p.alloc.limit == 0 {
+		p.alloc.limit = 4 << 30
+	}
 	s := p.system
 	s.Args, s.Env, s.Now = g.Args, g.Env, g.Now
 	defer s.Close()
@@ -200,9 +238,6 @@ func (p *Program) Run(ctx context.Context, g Guest) (Outcome, error) {
 		return Outcome{Trap: trap(err)}, nil
 	}
 	defer mod.Close(ctx)
-	if !p.compiledFromCache() {
-		debug.FreeOSMemory() // compiling leaves much behind
-	}
 	s.Start()
 	_, err = mod.ExportedFunction("_start").Call(ctx)
 	out := Outcome{MemoryRefused: p.alloc.refused}
@@ -229,14 +264,6 @@ func (p *Program) instantiate(ctx context.Context) (mod api.Module, err error) {
 		}
 	}()
 	return p.rt.InstantiateModule(ctx, p.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
-}
-
-// compiledFromCache guesses by the heap: a module that came from the cache left
-// little garbage, and FreeOSMemory costs milliseconds.
-func (p *Program) compiledFromCache() bool {
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.Sys < 96<<20
 }
 
 // trap says in one line why the engine stopped a guest; the guest's stack stays

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -149,9 +150,9 @@ func TestEnds(t *testing.T) {
 		{how: "", limit: 64 << 10, trap: "*", refused: true},
 	} {
 		t.Run(c.how, func(t *testing.T) {
-			p := compile(t, module, Options{MaxMemory: c.limit})
+			p := compile(t, module, Options{})
 			out, got := output(t)
-			res, err := p.Run(context.Background(), Guest{Args: []string{"trap", c.how}, Env: []string{"WHO=you"}, Files: []File{null("stdin"), out, null("stderr")}})
+			res, err := p.Run(context.Background(), Guest{MaxMemory: c.limit, Args: []string{"trap", c.how}, Env: []string{"WHO=you"}, Files: []File{null("stdin"), out, null("stderr")}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -261,7 +262,7 @@ func TestHandmadeModules(t *testing.T) {
 		}
 	})
 	t.Run("first memory over the limit", func(t *testing.T) {
-		res, err := compile(t, moduleOf(typeVoid, oneFunc, hugeMemory, startIsF0, emptyBody), Options{MaxMemory: 64 << 20}).Run(context.Background(), Guest{})
+		res, err := compile(t, moduleOf(typeVoid, oneFunc, hugeMemory, startIsF0, emptyBody), Options{}).Run(context.Background(), Guest{MaxMemory: 64 << 20})
 		if err != nil || !res.MemoryRefused || res.Trap == "" {
 			t.Errorf("found %+v, %v, wanted memory refused", res, err)
 		}
@@ -288,6 +289,57 @@ func TestCacheDir(t *testing.T) {
 	}
 	if Compiles() && n == 0 {
 		t.Error("nothing was kept in the cache")
+	}
+}
+
+// Code that comes while the module is being checked is used: the engine looks into
+// its cache no earlier than the gate opens.
+func TestCacheReady(t *testing.T) {
+	if !Compiles() {
+		t.Skip("no compiler for this processor, so nothing is cached")
+	}
+	module := moduleOf(typeVoid, oneFunc, startIsF0, emptyBody)
+	dir := t.TempDir()
+	compile(t, module, Options{CacheDir: dir})
+	code, err := CodeDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := filepath.Glob(filepath.Join(code, "*"))
+	if err != nil || len(entries) != 1 {
+		t.Fatalf("found %q, %v, wanted one entry", entries, err)
+	}
+	entry, aside := entries[0], filepath.Join(dir, "aside")
+	if err := os.Rename(entry, aside); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.Stat(aside)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready := make(chan struct{})
+	done := make(chan *Program)
+	go func() {
+		p, err := Compile(context.Background(), module, Options{CacheDir: dir, CacheReady: ready})
+		if err != nil {
+			t.Error(err)
+		}
+		done <- p
+	}()
+	select {
+	case <-done:
+		t.Fatal("the engine did not wait")
+	case <-time.After(200 * time.Millisecond): // long over if it did not
+	}
+	if err := os.Rename(aside, entry); err != nil {
+		t.Fatal(err)
+	}
+	close(ready)
+	p := <-done
+	defer p.Close()
+	// A miss writes the entry anew, as another file.
+	if after, err := os.Stat(entry); err != nil || !os.SameFile(before, after) {
+		t.Errorf("the entry was not used: %v", err)
 	}
 }
 

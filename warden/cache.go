@@ -19,7 +19,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/donjon-tee/donjon/engine"
-	"github.com/donjon-tee/donjon/engine/child"
 	"github.com/donjon-tee/donjon/link"
 )
 
@@ -28,16 +27,23 @@ import (
 // the module, the engine's build and the processor's features (THREATS T16), and
 // a blob that does not open is as good as none.
 //
-// A sealed entry is: nonce (12) ‖ AES-256-GCM(name length u16 ‖ name ‖ code).
+// A sealed entry is a head: salt (16) ‖ name length u16 ‖ name, and the code in
+// chunks, each AES-256-GCM of 256 KiB, the last of 1 byte to 256 KiB. The key is
+// HKDF(key of the cache, salt); a chunk's nonce is its number (11 bytes) and 1 for
+// the last, 0 for the others; context and head are authenticated with each chunk.
+// Chunks, so that code is opened as it comes, straight into the file that the
+// child takes it from.
 type codeCache struct {
 	blob string // name in the host's storage
 	aad  []byte
-	aead cipher.AEAD
+	key  []byte
 	w    *warden
 }
 
 const (
-	cacheNonce   = 12
+	cacheSalt    = 16
+	cacheChunk   = 256 << 10
+	cacheTag     = 16
 	maxCacheName = 512
 )
 
@@ -54,6 +60,24 @@ func (w *warden) openCache(module [32]byte) (*codeCache, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Another release of this program has another measurement and so another key:
+	// it has entries of its own.
+	name := sha256.Sum256(append(w.identity.local.Measurement[:], aad...))
+	return &codeCache{blob: "code-" + hex.EncodeToString(name[:]), aad: aad, key: key, w: w}, nil
+}
+
+// chunks seals and opens the chunks of one entry.
+type chunks struct {
+	aead cipher.AEAD
+	aad  []byte
+	n    uint64
+}
+
+func (c *codeCache) chunks(head []byte) (*chunks, error) {
+	key, err := hkdf.Key(sha256.New, c.key, head[:cacheSalt], "entry", 32)
+	if err != nil {
+		return nil, err
+	}
 	block, err := aes.NewCipher(key)
 	if err != nil {
 		return nil, err
@@ -62,8 +86,26 @@ func (w *warden) openCache(module [32]byte) (*codeCache, error) {
 	if err != nil {
 		return nil, err
 	}
-	name := sha256.Sum256(aad)
-	return &codeCache{blob: "code-" + hex.EncodeToString(name[:]), aad: aad, aead: aead, w: w}, nil
+	return &chunks{aead: aead, aad: append(append([]byte(nil), c.aad...), head...)}, nil
+}
+
+func (c *chunks) nonce(last bool) []byte {
+	var b [12]byte
+	binary.BigEndian.PutUint64(b[3:], c.n)
+	if last {
+		b[11] = 1
+	}
+	c.n++
+	return b[:]
+}
+
+func (c *chunks) seal(dst, plain []byte, last bool) []byte {
+	return c.aead.Seal(dst, c.nonce(last), plain, c.aad)
+}
+
+// open opens a chunk where it lies.
+func (c *chunks) open(sealed []byte, last bool) ([]byte, error) {
+	return c.aead.Open(sealed[:0], c.nonce(last), sealed, c.aad)
 }
 
 // cacheContext is what an entry is bound to.
@@ -71,7 +113,7 @@ func cacheContext(module [32]byte) []byte {
 	build := engine.Build()
 	features := fmt.Sprintf("%+v%+v%+v", cpu.X86, cpu.ARM64, cpu.PPC64)
 	b := append([]byte(nil), module[:]...)
-	for _, s := range []string{build, features} {
+	for _, s := range []string{"entry v2", build, features} {
 		b = binary.BigEndian.AppendUint32(b, uint32(len(s)))
 		b = append(b, s...)
 	}
@@ -106,28 +148,74 @@ func (w *warden) deriveKey() ([]byte, error) {
 	return r.Key, nil
 }
 
-// get fetches and opens the entry: its name and its code in a memory file, or
-// nil where there is none or it is not genuine.
-func (c *codeCache) get() (string, *os.File) {
-	sealed, err := c.w.blobGet(c.blob, 1<<30)
-	if err != nil || len(sealed) < cacheNonce+c.aead.Overhead()+2 {
-		return "", nil
-	}
-	plain, err := c.aead.Open(sealed[cacheNonce:cacheNonce], sealed[:cacheNonce], sealed[cacheNonce:], c.aad)
+// fetchCode gives the child the host's copy of the machine code, or tells it that
+// there is none it could use.
+func (w *warden) fetchCode() *codeCache {
+	name := ""
+	c, err := w.openCache(w.manifest.Layers[0].Digest)
 	if err != nil {
-		c.w.log(0, "the host's copy of the compiled module is not what was stored; compiling anew")
-		return "", nil
+		w.log(1, "no compilation cache: %v", err)
+	} else if slot, err := w.Child.Slot(); err == nil && slot != nil {
+		if name, err = c.get(slot); err != nil && !errors.Is(err, errNoBlob) {
+			w.log(0, "the host's copy of the compiled module is not what was stored; compiling anew")
+			w.log(1, "%v", err)
+		}
+		_ = slot.Close()
 	}
-	n := int(binary.BigEndian.Uint16(plain))
-	if n > maxCacheName || len(plain) < 2+n {
-		return "", nil
+	if name != "" {
+		w.log(1, "the compiled module comes from the cache")
 	}
-	name, code := string(plain[2:2+n]), plain[2+n:]
-	f, err := child.Memory("code", len(code), func(m []byte) error { copy(m, code); return nil })
+	_ = w.Child.Code(name)
+	return c
+}
+
+// get opens the entry into the slot and gives its name.
+func (c *codeCache) get(slot *os.File) (string, error) {
+	st, size, err := c.w.blobOpen(c.blob)
 	if err != nil {
-		return "", nil
+		return "", err
 	}
-	return name, f
+	defer st.Close()
+	head := make([]byte, cacheSalt+2, cacheSalt+2+maxCacheName)
+	if _, err := io.ReadFull(st, head); err != nil {
+		return "", fmt.Errorf("warden: a cached module: %w", err)
+	}
+	n := int(binary.BigEndian.Uint16(head[cacheSalt:]))
+	if n == 0 || n > maxCacheName {
+		return "", fmt.Errorf("warden: a cached module's name of %d bytes, wanted 1 to %d", n, maxCacheName)
+	}
+	head = head[:len(head)+n]
+	if _, err := io.ReadFull(st, head[cacheSalt+2:]); err != nil {
+		return "", fmt.Errorf("warden: a cached module: %w", err)
+	}
+	sealed := int64(size) - int64(len(head))
+	whole, rest := sealed/(cacheChunk+cacheTag), sealed%(cacheChunk+cacheTag)
+	code := whole * cacheChunk
+	if rest > 0 {
+		code += rest - cacheTag
+	}
+	if sealed <= 0 || rest > 0 && rest <= cacheTag || size > link.MaxBlob {
+		return "", fmt.Errorf("warden: a cached module of %d bytes", size)
+	}
+	ch, err := c.chunks(head)
+	if err != nil {
+		return "", err
+	}
+	buf := make([]byte, min(sealed, cacheChunk+cacheTag))
+	for at := int64(0); at < code; at += cacheChunk {
+		part := buf[:min(code-at, cacheChunk)+cacheTag]
+		if _, err := io.ReadFull(st, part); err != nil {
+			return "", fmt.Errorf("warden: a cached module: %w", err)
+		}
+		plain, err := ch.open(part, at+cacheChunk >= code)
+		if err != nil {
+			return "", errors.New("warden: a cached module does not open with this Keep's key")
+		}
+		if _, err := slot.WriteAt(plain, at); err != nil {
+			return "", fmt.Errorf("warden: room for a cached module: %w", err)
+		}
+	}
+	return string(head[cacheSalt+2:]), nil
 }
 
 // put seals what a child that has run no guest code has compiled, and stores it.
@@ -139,55 +227,67 @@ func (c *codeCache) put(name string, code *os.File) error {
 			size = st.Size
 		}
 	})
-	if size <= 0 || size > link.MaxBlob-4096 || len(name) > maxCacheName {
+	if size <= 0 || size > link.MaxBlob-link.MaxBlob/1024 || name == "" || len(name) > maxCacheName {
 		return fmt.Errorf("warden: a compiled module of %d bytes is not cached", size)
 	}
-	buf := make([]byte, cacheNonce, cacheNonce+2+len(name)+int(size)+c.aead.Overhead())
-	rand.Read(buf)
-	buf = binary.BigEndian.AppendUint16(buf, uint16(len(name)))
-	buf = append(buf, name...)
-	at := len(buf)
-	buf = buf[:at+int(size)]
-	if n, err := code.ReadAt(buf[at:], 0); n < int(size) {
-		return fmt.Errorf("warden: the compiled module: found %d bytes of %d: %w", n, size, err)
+	head := make([]byte, cacheSalt, cacheSalt+2+len(name))
+	rand.Read(head)
+	head = binary.BigEndian.AppendUint16(head, uint16(len(name)))
+	head = append(head, name...)
+	ch, err := c.chunks(head)
+	if err != nil {
+		return err
 	}
-	sealed := c.aead.Seal(buf[:cacheNonce], buf[:cacheNonce], buf[cacheNonce:], c.aad)
-	return c.w.blobPut(c.blob, sealed)
+	count := (size + cacheChunk - 1) / cacheChunk
+	return c.w.blobPut(c.blob, uint64(len(head))+uint64(size+count*cacheTag), func(dst io.Writer) error {
+		if _, err := dst.Write(head); err != nil {
+			return err
+		}
+		plain, sealed := make([]byte, min(size, cacheChunk)), make([]byte, 0, cacheChunk+cacheTag)
+		for at := int64(0); at < size; at += cacheChunk {
+			part := plain[:min(size-at, cacheChunk)]
+			if n, err := code.ReadAt(part, at); n < len(part) {
+				return fmt.Errorf("warden: the compiled module: %w", err)
+			}
+			sealed = ch.seal(sealed[:0], part, at+cacheChunk >= size)
+			if _, err := dst.Write(sealed); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 var errNoBlob = errors.New("warden: no such blob")
 
-// blobGet reads a blob of at most most bytes from the host's storage. It is the
-// host's word: whoever uses it authenticates it.
-func (w *warden) blobGet(name string, most uint64) ([]byte, error) {
+// blobOpen opens a blob of the host's storage and gives its size. It is the host's
+// word: whoever uses it authenticates it.
+func (w *warden) blobOpen(name string) (*link.Stream, uint64, error) {
 	st, err := w.sess.Open(link.ServiceBlobs, link.Marshal(link.BlobRequest{Op: link.BlobGet, Name: name}))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	defer st.Close()
 	st.Grow(bulkWindow)
 	var r link.BlobReply
 	if err := link.ReadRecord(st, link.MaxRecord, &r); err != nil {
-		return nil, err
+		_ = st.Close()
+		return nil, 0, err
 	}
 	if !r.OK {
-		return nil, errNoBlob
+		_ = st.Close()
+		return nil, 0, errNoBlob
 	}
-	if r.Size > most {
-		return nil, fmt.Errorf("warden: blob of %d bytes, at most %d", r.Size, most)
-	}
-	b := make([]byte, r.Size)
-	_, err = io.ReadFull(st, b)
-	return b, err
+	return st, r.Size, nil
 }
 
-func (w *warden) blobPut(name string, data []byte) error {
-	st, err := w.sess.Open(link.ServiceBlobs, link.Marshal(link.BlobRequest{Op: link.BlobPut, Name: name, Size: uint64(len(data))}))
+// blobPut stores size bytes, which write gives.
+func (w *warden) blobPut(name string, size uint64, write func(io.Writer) error) error {
+	st, err := w.sess.Open(link.ServiceBlobs, link.Marshal(link.BlobRequest{Op: link.BlobPut, Name: name, Size: size}))
 	if err != nil {
 		return err
 	}
 	defer st.Close()
-	if _, err := st.Write(data); err != nil {
+	if err := write(st); err != nil {
 		return err
 	}
 	if err := st.CloseWrite(); err != nil {

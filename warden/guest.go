@@ -81,7 +81,7 @@ func (p *ports) accept(st *link.Stream) {
 
 // runGuest opens what the configuration declares, hands it to the child, and
 // stays until the guest has ended and its output is on its way.
-func (w *warden) runGuest(module *os.File, data []*os.File) (link.Exit, error) {
+func (w *warden) runGuest(data []*os.File) (link.Exit, error) {
 	w.ports.shake = make(chan struct{}, maxHandshakes)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -89,7 +89,7 @@ func (w *warden) runGuest(module *os.File, data []*os.File) (link.Exit, error) {
 		Args:      append([]string{argvZero}, w.args...),
 		Env:       w.env,
 		MaxMemory: w.memoryLimit(),
-		Weak:      w.offer.Weak && w.TEE == "sim", // elsewhere the host has no say in it
+		Weak:      w.weak(),
 		NotBefore: released.Unix(),
 	}
 	var outputs sync.WaitGroup
@@ -102,16 +102,6 @@ func (w *warden) runGuest(module *os.File, data []*os.File) (link.Exit, error) {
 		return link.Exit{}, err
 	}
 	guest = append(guest, mounts...)
-	cache := w.fetchCode(&spec)
-	var code *os.File
-	if cache != nil {
-		if spec.CacheName, code = cache.get(); code != nil {
-			w.log(1, "the compiled module comes from the cache")
-		}
-	}
-	if err := w.Child.Load(spec, module, code, guest); err != nil {
-		return link.Exit{}, err
-	}
 	name, made, notes, err := w.Child.Compiled()
 	if err != nil {
 		return link.Exit{}, err
@@ -119,6 +109,7 @@ func (w *warden) runGuest(module *os.File, data []*os.File) (link.Exit, error) {
 	for _, n := range notes {
 		w.log(0, "sandbox: not applied: %s", n)
 	}
+	cache := <-w.code
 	if made != nil && cache != nil && name != "" {
 		// Read before guest code runs; stored while it runs.
 		if err := cache.put(name, made); err != nil {
@@ -131,10 +122,14 @@ func (w *warden) runGuest(module *os.File, data []*os.File) (link.Exit, error) {
 	if w.stopped.Load() {
 		return link.Exit{Kind: link.ExitStopped}, nil
 	}
-	if err := w.Child.Start(); err != nil {
+	compiling, err := w.Child.CPU()
+	if err != nil {
+		return link.Exit{}, fmt.Errorf("warden: the processor time of the guest: %w", err)
+	}
+	if err := w.Child.Start(spec, guest); err != nil {
 		return link.Exit{}, err
 	}
-	go w.watch(ctx)
+	go w.watch(ctx, compiling)
 	out, err := w.Child.Wait()
 	cancel()
 	w.Child.Kill()
@@ -173,19 +168,6 @@ func (w *warden) memoryLimit() uint64 {
 		most = min(most, w.offer.MaxMemory)
 	}
 	return min(most, maxMemoryGuest)
-}
-
-func (w *warden) fetchCode(spec *child.Spec) *codeCache {
-	if w.NoCache || w.offer.NoCache {
-		return nil
-	}
-	c, err := w.openCache(w.manifest.Layers[0].Digest)
-	if err != nil {
-		w.log(1, "no compilation cache: %v", err)
-		return nil
-	}
-	spec.Cache = true
-	return c
 }
 
 // openFiles makes one guest descriptor for each entry of files, in order.

@@ -104,7 +104,7 @@ func (w *warden) packFiles(list []workload.Data, index map[string]int, data []*o
 	if err := tw.Close(); err != nil {
 		return nil, err
 	}
-	return child.Memory("files", buf.Len(), func(m []byte) error { copy(m, buf.Bytes()); return nil })
+	return child.Bytes("files", buf.Bytes())
 }
 
 // hostDir connects the guest with the host's server for one folder. The warden

@@ -57,7 +57,8 @@ type warden struct {
 	env      []string
 	digest   [32]byte
 	identity *identity
-	proved   chan struct{} // closed once identity can give evidence
+	proved   chan struct{}   // closed once identity can give evidence
+	code     chan *codeCache // given once the child knows whether machine code comes
 	limit    atomic.Pointer[string]
 	stopped  atomic.Bool
 	output   atomic.Int64
@@ -79,7 +80,7 @@ func (w *warden) now() time.Time {
 // Run is the whole life of a Keep. It gives the exit status of the process, which
 // nobody relies on: how the workload ended is said on the link.
 func Run(o Options) int {
-	w := &warden{Options: o, proved: make(chan struct{})}
+	w := &warden{Options: o, proved: make(chan struct{}), code: make(chan *codeCache, 1)}
 	defer o.Child.Kill()
 	timer := time.AfterFunc(handoverTime, func() { _ = o.Link.Close() })
 	sess, err := link.Guest(o.Link)
@@ -156,7 +157,7 @@ func (w *warden) live() link.Exit {
 		w.logs = st
 	}
 	go w.acceptLoop()
-	module, data, err := w.takeIn()
+	data, err := w.takeIn()
 	if err != nil {
 		return exitFor(err)
 	}
@@ -166,7 +167,7 @@ func (w *warden) live() link.Exit {
 	for _, n := range w.Notes {
 		w.log(0, "sandbox: not applied: %s", n)
 	}
-	exit, err := w.runGuest(module, data)
+	exit, err := w.runGuest(data)
 	if err != nil {
 		if text := w.limit.Load(); text != nil {
 			return link.Exit{Kind: link.ExitLimit, Text: *text}
@@ -179,36 +180,63 @@ func (w *warden) live() link.Exit {
 	return exit
 }
 
-// takeIn receives the manifest, makes the self-check against its digest, then
+// takeIn receives the manifest, makes the self-check against its digest, and
 // receives the configuration, the module and the data, each hashed as it comes
-// and compared with the manifest.
-func (w *warden) takeIn() (module *os.File, data []*os.File, err error) {
+// and compared with the manifest. The child compiles the module meanwhile; nothing
+// of it runs before all of this has ended well.
+func (w *warden) takeIn() (data []*os.File, err error) {
 	st, err := w.sess.Open(link.ServiceWorkload, nil)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer st.Close()
 	_ = st.SetReadDeadline(time.Now().Add(handoverTime))
 	st.Grow(bulkWindow)
 	if err := link.ReadRecord(st, link.MaxOfferRecord, &w.offer); err != nil {
-		return nil, nil, fmt.Errorf("warden: the host's offer: %w", err)
+		return nil, fmt.Errorf("warden: the host's offer: %w", err)
 	}
 	if err := w.CheckSandbox(w.offer.Weak); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	w.digest = sha256.Sum256(w.offer.Manifest)
 	if w.manifest, err = workload.ParseManifest(w.offer.Manifest); err != nil {
-		return nil, nil, &refusedError{"the manifest: " + err.Error()}
+		return nil, &refusedError{"the manifest: " + err.Error()}
 	}
 	// The report is asked for while the bytes come.
 	checked := make(chan error, 1)
 	go func() { checked <- w.prove() }()
-	module, data, err = w.takeBlobs(st)
+	data, err = w.takeBlobs(st)
 	if perr := <-checked; perr != nil {
 		// Whatever came is not this Keep's workload: that is the finding.
-		return nil, nil, perr
+		return nil, perr
 	}
-	return module, data, err
+	return data, err
+}
+
+// weak says whether the host's user wants the guest to run although its sandbox
+// cannot be applied. Elsewhere than in a sim Keep the host has no say in it.
+func (w *warden) weak() bool { return w.offer.Weak && w.TEE == "sim" }
+
+// compile lets the child compile the module, and fetches the machine code that
+// the host has kept.
+func (w *warden) compile(module *os.File) error {
+	cached := !w.NoCache && !w.offer.NoCache
+	if err := w.Child.Compile(child.Job{Cache: cached, Weak: w.weak()}, module); err != nil {
+		return err
+	}
+	if !cached {
+		w.code <- nil
+		return nil
+	}
+	go func() {
+		select {
+		case <-w.proved: // the key is this Keep's own
+			w.code <- w.fetchCode()
+		case <-w.sess.Done():
+			w.code <- nil
+		}
+	}()
+	return nil
 }
 
 func (w *warden) prove() error {
@@ -224,23 +252,23 @@ func (w *warden) prove() error {
 	return nil
 }
 
-func (w *warden) takeBlobs(st io.Reader) (module *os.File, data []*os.File, err error) {
+func (w *warden) takeBlobs(st io.Reader) (data []*os.File, err error) {
 	config := make([]byte, w.manifest.Config.Size) // bounded by ParseManifest
 	if _, err := io.ReadFull(st, config); err != nil {
-		return nil, nil, fmt.Errorf("warden: receiving the configuration: %w", err)
+		return nil, fmt.Errorf("warden: receiving the configuration: %w", err)
 	}
 	if d := sha256.Sum256(config); d != w.manifest.Config.Digest {
-		return nil, nil, changed("the configuration", d, w.manifest.Config.Digest)
+		return nil, changed("the configuration", d, w.manifest.Config.Digest)
 	}
 	if w.cfg, err = workload.ParseConfig(config); err != nil {
-		return nil, nil, &refusedError{"the configuration: " + err.Error()}
+		return nil, &refusedError{"the configuration: " + err.Error()}
 	}
 	if w.args, w.env, err = w.cfg.Input(workload.HostInput{Args: w.offer.Args, Env: w.offer.Env}); err != nil {
-		return nil, nil, &refusedError{err.Error()}
+		return nil, &refusedError{err.Error()}
 	}
 	names := w.cfg.Paths()
 	if len(w.manifest.Layers) != 1+len(names) {
-		return nil, nil, &refusedError{fmt.Sprintf("the manifest has %d layers, the configuration names %d files beside the module", len(w.manifest.Layers), len(names))}
+		return nil, &refusedError{fmt.Sprintf("the manifest has %d layers, the configuration names %d files beside the module", len(w.manifest.Layers), len(names))}
 	}
 	for i, l := range w.manifest.Layers {
 		what := "the module"
@@ -249,39 +277,42 @@ func (w *warden) takeBlobs(st io.Reader) (module *os.File, data []*os.File, err 
 		}
 		f, err := takeBlob(st, what, l)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		if i == 0 {
-			module = f
-		} else {
+		if i > 0 {
 			data = append(data, f)
+			continue
+		}
+		if err := w.compile(f); err != nil {
+			return nil, err
 		}
 	}
-	return module, data, nil
+	return data, nil
 }
 
 // takeBlob copies a blob in, into memory that nobody else can reach, hashes that
 // memory, and seals it.
 func takeBlob(st io.Reader, what string, d workload.Descriptor) (*os.File, error) {
 	var got [32]byte
-	f, err := child.Memory("blob", int(d.Size), func(m []byte) error {
+	f, err := child.Memory("blob", d.Size, func(w io.Writer) error {
 		h := sha256.New()
-		for off := 0; off < len(m); {
-			n := min(len(m)-off, 256<<10)
-			if _, err := io.ReadFull(st, m[off:off+n]); err != nil {
+		buf := make([]byte, min(d.Size, 256<<10))
+		for left := d.Size; left > 0; {
+			part := buf[:min(left, int64(len(buf)))]
+			if _, err := io.ReadFull(st, part); err != nil {
 				return fmt.Errorf("warden: receiving %s: %w", what, err)
 			}
-			h.Write(m[off : off+n])
-			off += n
+			h.Write(part)
+			if _, err := w.Write(part); err != nil {
+				return fmt.Errorf("warden: keeping %s: %w", what, err)
+			}
+			left -= int64(len(part))
 		}
 		h.Sum(got[:0])
 		return nil
 	})
 	if err != nil {
 		return nil, err
-	}
-	if d.Size == 0 {
-		got = sha256.Sum256(nil)
 	}
 	if got != d.Digest {
 		_ = f.Close()
@@ -374,8 +405,8 @@ func (w *warden) serveEvidence(st *link.Stream) {
 }
 
 // watch ends the guest when a limit is reached. The child is killed: nothing
-// else interrupts compiled code.
-func (w *warden) watch(ctx context.Context) {
+// else interrupts compiled code. What compiling cost is not the guest's.
+func (w *warden) watch(ctx context.Context, compiling time.Duration) {
 	cpu, wall := w.cfg.Limits.CPUTime, w.cfg.Limits.WallTime
 	if c := time.Duration(w.offer.MaxCPU) * time.Millisecond; c > 0 && (cpu == 0 || c < cpu) {
 		cpu = c
@@ -397,7 +428,7 @@ func (w *warden) watch(ctx context.Context) {
 			return
 		}
 		if cpu > 0 {
-			if used, err := w.Child.CPU(); err == nil && used >= cpu {
+			if used, err := w.Child.CPU(); err == nil && used-compiling >= cpu {
 				w.over(fmt.Sprintf("the workload reached its limit of %s of processor time", cpu))
 				return
 			}

@@ -77,6 +77,10 @@ func runSim(sharedMounts bool) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	if err := proc.Confine(!o.NoCache); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	report, failed := sandbox.Apply(sandbox.Warden, sandbox.Options{Child: proc.Pid(), UID: idIfRoot(sandbox.WardenID), GID: idIfRoot(sandbox.WardenID)})
 	for _, m := range report.Missing {
 		o.Notes = append(o.Notes, m.String())
@@ -109,6 +113,10 @@ func runVM() int {
 	} else if err := os.Chmod(sandbox.CacheDir, 0o1777); err != nil {
 		o.NoCache = true
 	}
+	if err := proc.Confine(!o.NoCache); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		boot.PowerOff()
+	}
 	report, failed := sandbox.Apply(sandbox.Warden, sandbox.Options{Child: proc.Pid()})
 	for _, m := range report.Missing {
 		o.Notes = append(o.Notes, m.String())
@@ -128,32 +136,23 @@ func idIfRoot(id int) int {
 func runChild() int {
 	return child.Main(child.Hooks{
 		CacheDir: sandbox.CacheDir,
-		Compiling: func(weak bool) ([]string, error) {
+		Compiling: func(cacheDir string) ([]string, error) {
 			return applied(sandbox.Apply(sandbox.ChildCompile, sandbox.Options{
-				CacheDir: existing(sandbox.CacheDir), UID: idIfRoot(sandbox.ChildID), GID: idIfRoot(sandbox.ChildID)}))(weak)
+				CacheDir: cacheDir, UID: idIfRoot(sandbox.ChildID), GID: idIfRoot(sandbox.ChildID)}))
 		},
-		Running: func(weak bool) ([]string, error) {
-			return applied(sandbox.Apply(sandbox.ChildRun, sandbox.Options{}))(weak)
+		Running: func() ([]string, error) {
+			return applied(sandbox.Apply(sandbox.ChildRun, sandbox.Options{}))
 		},
 	})
 }
 
-func existing(dir string) string {
-	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
-		return ""
+func applied(r sandbox.Report, err error) ([]string, error) {
+	var missing []string
+	for _, m := range r.Missing {
+		missing = append(missing, m.String())
 	}
-	return dir
-}
-
-func applied(r sandbox.Report, err error) func(weak bool) ([]string, error) {
-	return func(weak bool) ([]string, error) {
-		var missing []string
-		for _, m := range r.Missing {
-			missing = append(missing, m.String())
-		}
-		if err != nil && weak {
-			return append(missing, err.Error()), nil
-		}
-		return missing, err
+	if err != nil {
+		missing = append(missing, err.Error())
 	}
+	return missing, err
 }

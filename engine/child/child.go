@@ -17,6 +17,7 @@ package child
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/fxamacker/cbor/v2"
@@ -55,21 +56,32 @@ type Mount struct {
 	Size  uint64    `cbor:"3,keyasint,omitempty"`
 }
 
-// Spec is all a child is told about its guest.
+// Job is what a child is told about a module before it compiles it. Nothing of
+// what the guest will run with is needed for that, so it begins while the rest is
+// still on its way.
+type Job struct {
+	// Cache lets the child compile with its cache folder: it waits for Code, uses
+	// the machine code that comes, and hands over what it made where none comes.
+	Cache bool `cbor:"1,keyasint"`
+	Weak  bool `cbor:"2,keyasint"`
+}
+
+// Spec is what the guest runs with.
 type Spec struct {
 	Args      []string `cbor:"1,keyasint"`
 	Env       []string `cbor:"2,keyasint"`
 	Files     []File   `cbor:"3,keyasint"`
 	Mounts    []Mount  `cbor:"4,keyasint"`
 	MaxMemory uint64   `cbor:"5,keyasint"`
-	// CacheName is the name of the compiled module that comes along, relative to
-	// the cache folder; "" when none comes.
-	CacheName string `cbor:"6,keyasint"`
-	// Cache lets the child compile with a cache folder and hand over what it made.
-	Cache bool `cbor:"7,keyasint"`
-	Weak  bool `cbor:"8,keyasint"`
+	Weak      bool     `cbor:"6,keyasint"`
 	// NotBefore is the earliest time (Unix seconds) the guest's clock may show.
-	NotBefore int64 `cbor:"9,keyasint"`
+	NotBefore int64 `cbor:"7,keyasint"`
+}
+
+// code says that the machine code lies in the file that the child has opened for
+// it, and what the engine calls it; "" that none comes.
+type code struct {
+	Name string `cbor:"1,keyasint"`
 }
 
 // event is what the child says.
@@ -91,6 +103,16 @@ const (
 	eventCompiled uint8 = 1
 	eventFailed   uint8 = 2
 	eventDone     uint8 = 3
+	eventReady    uint8 = 4 // confined; the file for the machine code comes along, where there is a cache folder
+)
+
+// What the warden says; each begins with one of these words. The rest of the
+// message is CBOR: a Job, a code, nothing, nothing.
+const (
+	wordConfine = 'c' // the file system is the Keep's own now
+	wordCompile = 'm' // Job; descriptor: the module
+	wordCode    = 'x' // code
+	wordRun     = 'r' // descriptors: memory file with the Spec, then the guest's
 )
 
 func unmarshal(b []byte, v any) error {
@@ -178,43 +200,46 @@ func closeAll(fds []int) {
 	}
 }
 
-// Memory makes a sealed memory file that holds what fill writes into size bytes.
-// The mapping is gone when it returns: nobody can change the bytes any more.
-func Memory(name string, size int, fill func([]byte) error) (*os.File, error) {
+// Memory makes a sealed memory file of size bytes, which fill writes. Nobody can
+// change them any more when it returns. Written, not mapped: a page that is
+// written whole needs no zeroes and no fault first.
+func Memory(name string, size int64, fill func(io.Writer) error) (*os.File, error) {
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
 		return nil, fmt.Errorf("child: memory file: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), name)
-	if err := fillMemory(fd, size, fill); err != nil {
+	if err := fillMemory(f, fd, size, fill); err != nil {
 		_ = f.Close()
 		return nil, err
 	}
 	return f, nil
 }
 
-func fillMemory(fd, size int, fill func([]byte) error) error {
-	if err := unix.Ftruncate(fd, int64(size)); err != nil {
-		return fmt.Errorf("child: memory file of %d bytes: %w", size, err)
+func fillMemory(f *os.File, fd int, size int64, fill func(io.Writer) error) error {
+	if err := fill(f); err != nil {
+		return err
 	}
-	if size > 0 {
-		m, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-		if err != nil {
-			return fmt.Errorf("child: memory file of %d bytes: %w", size, err)
-		}
-		ferr := fill(m)
-		if err := unix.Munmap(m); err != nil {
-			return fmt.Errorf("child: memory file: %w", err)
-		}
-		if ferr != nil {
-			return ferr
-		}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return fmt.Errorf("child: memory file: %w", err)
+	}
+	if st.Size != size {
+		return fmt.Errorf("child: memory file: found %d bytes, wanted %d", st.Size, size)
 	}
 	seals := unix.F_SEAL_WRITE | unix.F_SEAL_GROW | unix.F_SEAL_SHRINK | unix.F_SEAL_SEAL
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
 		return fmt.Errorf("child: sealing a memory file: %w", err)
 	}
 	return nil
+}
+
+// Bytes is Memory of b.
+func Bytes(name string, b []byte) (*os.File, error) {
+	return Memory(name, int64(len(b)), func(w io.Writer) error {
+		_, err := w.Write(b)
+		return err
+	})
 }
 
 // mapMemory maps a memory file read-only; most bounds its size.

@@ -9,6 +9,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -20,19 +23,21 @@ import (
 
 // Hooks is what the program around the child does to the process itself.
 type Hooks struct {
-	// Compiling confines the process before it reads the module; Running confines
-	// it further before guest code runs. They give what could not be applied, and
-	// an error where the guest must not run.
-	Compiling, Running func(weak bool) (missing []string, err error)
-	// CacheDir is a folder in the Keep's own memory.
+	// Compiling confines the process before it is told of the module; Running
+	// confines it further before guest code runs. They give what could not be
+	// applied, and an error where the guest must not run, unless the host's user
+	// wants it nevertheless.
+	Compiling func(cacheDir string) (missing []string, err error)
+	Running   func() (missing []string, err error)
+	// CacheDir is a folder in the Keep's own memory, used where the warden says
+	// that it is there.
 	CacheDir string
 }
 
 const (
-	controlFD    = 3
-	maxModule    = 256 << 20
-	maxCacheFile = 1 << 30
-	maxArchive   = 1 << 30
+	controlFD  = 3
+	maxModule  = 256 << 20
+	maxArchive = 1 << 30
 )
 
 // Main is the whole life of a child process. It gives its exit status; how the
@@ -81,53 +86,57 @@ func failed(err error) event {
 	return e
 }
 
+// listen receives a message that begins with word.
+func listen(word byte, maxFDs int) ([]byte, []int, error) {
+	msg, fds, err := receive(controlFD, maxFDs)
+	if err != nil {
+		return nil, nil, err
+	}
+	if msg[0] != word {
+		closeAll(fds)
+		return nil, nil, fmt.Errorf("child: the warden says %q, wanted %q", msg[0], word)
+	}
+	return msg[1:], fds, nil
+}
+
 func life(h Hooks) (event, *os.File) {
-	msg, fds, err := receive(controlFD, MaxDescriptors+1)
-	if err != nil || string(msg) != "load" || len(fds) < 2 {
+	// Little is allocated before the guest runs, unless the module is compiled:
+	// until then collecting garbage costs more than it gives.
+	debug.SetGCPercent(-1)
+	own, _, err := listen(wordConfine, 0)
+	if err != nil {
 		return event{}, nil
 	}
-	body, err := mapMemory(fds[0], maxSpec)
+	if string(own) != "cache" {
+		h.CacheDir = ""
+	}
+	missing, weakness := h.Compiling(h.CacheDir)
+	slot, codeDir := openSlot(h.CacheDir)
+	if err := say(event{Kind: eventReady, Notes: missing}, slot); err != nil {
+		return event{}, nil
+	}
+	if slot != nil {
+		_ = slot.Close()
+	}
+	body, fds, err := listen(wordCompile, 1)
+	if err != nil || len(fds) != 1 {
+		return event{}, nil
+	}
+	var job Job
+	if err := unmarshal(body, &job); err != nil {
+		return failed(fmt.Errorf("child: what to compile does not decode: %w", err)), nil
+	}
+	if weakness != nil && !job.Weak {
+		return failed(weakness), nil
+	}
+	module, err := mapMemory(fds[0], maxModule)
 	if err != nil {
 		return failed(err), nil
 	}
-	var spec Spec
-	if err := unmarshal(body, &spec); err != nil {
-		return failed(fmt.Errorf("child: what to run does not decode: %w", err)), nil
-	}
-	missing, err := h.Compiling(spec.Weak)
+	_ = unix.Close(fds[0])
+	prog, compiled, entry, err := compile(h, job, codeDir, module)
 	if err != nil {
 		return failed(err), nil
-	}
-	module, err := mapMemory(fds[1], maxModule)
-	if err != nil {
-		return failed(err), nil
-	}
-	rest := fds[2:]
-	opts := engine.Options{Workers: 2, MaxMemory: spec.MaxMemory}
-	if spec.Cache {
-		opts.CacheDir = h.CacheDir
-	}
-	if spec.CacheName != "" {
-		if len(rest) == 0 {
-			return failed(errors.New("child: no descriptor for the cache entry")), nil
-		}
-		if err := putCache(h.CacheDir, spec.CacheName, rest[0]); err != nil {
-			return failed(err), nil
-		}
-		rest = rest[1:]
-	}
-	prog, err := engine.Compile(context.Background(), module, opts)
-	if err != nil {
-		return failed(err), nil
-	}
-	guest, err := assemble(spec, rest)
-	if err != nil {
-		return failed(err), nil
-	}
-	compiled := event{Kind: eventCompiled, Notes: missing}
-	var entry *os.File
-	if spec.Cache && spec.CacheName == "" {
-		compiled.CacheName, entry = takeCache(h.CacheDir)
 	}
 	if err := say(compiled, entry); err != nil {
 		return event{}, nil
@@ -135,10 +144,74 @@ func life(h Hooks) (event, *os.File) {
 	if entry != nil {
 		_ = entry.Close()
 	}
-	if msg, _, err := receive(controlFD, 0); err != nil || string(msg) != "go" {
+	return execute(h, prog)
+}
+
+// compile compiles the module, with the machine code that comes where one does.
+func compile(h Hooks, job Job, codeDir string, module []byte) (*engine.Program, event, *os.File, error) {
+	opts := engine.Options{Workers: 2}
+	warm := make(chan bool, 1)
+	if job.Cache && codeDir != "" {
+		opts.CacheDir = h.CacheDir
+		ready := make(chan struct{})
+		opts.CacheReady = ready
+		go func() {
+			ok := takeCode(codeDir)
+			if !ok {
+				debug.SetGCPercent(100)
+			}
+			warm <- ok
+			close(ready)
+		}()
+	} else {
+		debug.SetGCPercent(100)
+		warm <- false
+	}
+	prog, err := engine.Compile(context.Background(), module, opts)
+	if err != nil {
+		return nil, event{}, nil, err
+	}
+	compiled := event{Kind: eventCompiled}
+	var entry *os.File
+	if !<-warm {
+		if opts.CacheDir != "" {
+			compiled.CacheName, entry = takeCache(codeDir)
+		}
+		debug.FreeOSMemory() // compiling leaves much behind
+	}
+	calm()
+	return prog, compiled, entry, nil
+}
+
+// calm sets the garbage collector for a process that mostly runs code which it
+// cannot interrupt: it collects when there is much to gain, and else never.
+func calm() {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(int64(m.Sys-m.HeapReleased) + int64(m.HeapAlloc) + 64<<20)
+}
+
+// execute runs the guest that the warden describes.
+func execute(h Hooks, prog *engine.Program) (event, *os.File) {
+	_, fds, err := listen(wordRun, MaxDescriptors+1)
+	if err != nil || len(fds) == 0 {
 		return event{}, nil
 	}
-	if _, err := h.Running(spec.Weak); err != nil {
+	body, err := mapMemory(fds[0], maxSpec)
+	if err != nil {
+		return failed(err), nil
+	}
+	_ = unix.Close(fds[0])
+	var spec Spec
+	if err := unmarshal(body, &spec); err != nil {
+		return failed(fmt.Errorf("child: what to run does not decode: %w", err)), nil
+	}
+	guest, err := assemble(spec, fds[1:])
+	if err != nil {
+		return failed(err), nil
+	}
+	if _, err := h.Running(); err != nil && !spec.Weak {
 		return failed(err), nil
 	}
 	out, err := prog.Run(context.Background(), guest)
@@ -150,7 +223,7 @@ func life(h Hooks) (event, *os.File) {
 
 // assemble gives each guest descriptor and mount its kernel descriptor, in order.
 func assemble(spec Spec, fds []int) (engine.Guest, error) {
-	g := engine.Guest{Args: spec.Args, Env: spec.Env}
+	g := engine.Guest{Args: spec.Args, Env: spec.Env, MaxMemory: spec.MaxMemory}
 	if spec.NotBefore > 0 {
 		floor := time.Unix(spec.NotBefore, 0)
 		g.Now = func() time.Time {
@@ -253,47 +326,63 @@ func (s *socket) Write(p []byte) (int, error) {
 
 func (s *socket) Close() error { return unix.Close(s.fd) }
 
-// putCache writes the machine code that the warden has authenticated to where
-// the engine looks for it.
-func putCache(dir, name string, fd int) error {
-	if !filepath.IsLocal(name) {
-		return fmt.Errorf("child: cache entry named %q", name)
+// slotName is the file that the warden writes machine code to, in the folder where
+// the engine looks for it: the sandbox lets no file move between folders.
+const slotName = "slot"
+
+// openSlot makes that file, where there is a cache folder: its descriptor goes to
+// the warden, which may open nothing itself.
+func openSlot(cacheDir string) (*os.File, string) {
+	if cacheDir == "" {
+		return nil, ""
 	}
-	data, err := mapMemory(fd, maxCacheFile)
+	dir, err := engine.CodeDir(cacheDir)
 	if err != nil {
-		return err
+		return nil, ""
 	}
-	path := filepath.Join(dir, name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("child: cache: %w", err)
+	f, err := os.OpenFile(filepath.Join(dir, slotName), os.O_CREATE|os.O_RDWR|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, ""
 	}
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		return fmt.Errorf("child: cache: %w", err)
+	return f, dir
+}
+
+// takeCode waits for the warden's word about the machine code, which it has
+// authenticated, and puts it where the engine looks for it. false: there is none.
+func takeCode(dir string) bool {
+	slot := filepath.Join(dir, slotName)
+	defer os.Remove(slot) // gone already where it was taken
+	body, _, err := listen(wordCode, 0)
+	if err != nil {
+		return false
 	}
-	return nil
+	var c code
+	if err := unmarshal(body, &c); err != nil || !isName(c.Name) {
+		return false
+	}
+	return os.Rename(slot, filepath.Join(dir, c.Name)) == nil
+}
+
+// isName says whether s names a file of a folder, and not the slot.
+func isName(s string) bool {
+	return s != "" && s != "." && s != ".." && s != slotName && !strings.ContainsAny(s, "/\x00")
 }
 
 // takeCache opens what the engine has just compiled. That there is nothing is no
 // fault: the interpreter caches nothing.
 func takeCache(dir string) (string, *os.File) {
-	var name string
-	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.Type().IsRegular() {
-			name = path
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return "", nil
+	}
+	for _, e := range entries {
+		if e.Type().IsRegular() && e.Name() != slotName {
+			f, err := os.Open(filepath.Join(dir, e.Name()))
+			if err != nil {
+				return "", nil
+			}
+			return e.Name(), f
 		}
-		return nil
-	})
-	if name == "" {
-		return "", nil
 	}
-	f, err := os.Open(name)
-	if err != nil {
-		return "", nil
-	}
-	rel, err := filepath.Rel(dir, name)
-	if err != nil {
-		_ = f.Close()
-		return "", nil
-	}
-	return rel, f
+	return "", nil
 }

@@ -14,11 +14,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Process is a child as the warden holds it. Spawn, then Load, Compiled, Start
-// and Wait once each in this order; Kill at any time.
+// Process is a child as the warden holds it. Spawn, then Confine, Compile, Code
+// (where the job has a cache), Compiled, Start and Wait once each in this order;
+// Slot before Compiled; Kill at any time.
 type Process struct {
 	ctl  *os.File
 	proc *os.Process
+
+	ready    sync.Once
+	slot     *os.File
+	notes    []string
+	readyErr error
 
 	once  sync.Once
 	state *os.ProcessState
@@ -78,40 +84,62 @@ func (p *Process) CPU() (time.Duration, error) {
 	return time.Duration(ts.Nano()), nil
 }
 
-// Load hands over what to run: the module, the cached machine code (may be nil),
-// then one descriptor for each file that is not null and for each mount that
-// takes one. They are closed here whatever comes of it.
-func (p *Process) Load(spec Spec, module, cache *os.File, guest []*os.File) error {
-	files := append([]*os.File{module}, guest...)
-	if cache != nil {
-		files = append([]*os.File{module, cache}, guest...)
-	} else {
-		spec.CacheName = ""
+// Confine tells the child that the file system is what it will be: it confines
+// itself. cache says that there is a cache folder, in the Keep's own memory.
+func (p *Process) Confine(cache bool) error {
+	var body []byte
+	if cache {
+		body = []byte("cache")
 	}
-	defer func() {
-		for _, f := range files {
-			_ = f.Close()
-		}
-	}()
-	body, err := cbor.Marshal(spec)
+	return p.tell(wordConfine, body)
+}
+
+// Compile hands over the module, which is closed here whatever comes of it.
+func (p *Process) Compile(job Job, module *os.File) error {
+	defer module.Close()
+	body, err := cbor.Marshal(job)
 	if err != nil {
 		return fmt.Errorf("child: %w", err)
 	}
-	if len(body) > maxSpec || len(files) > MaxDescriptors {
-		return fmt.Errorf("child: arguments and environment of %d bytes with %d descriptors, at most %d and %d", len(body), len(files), maxSpec, MaxDescriptors)
-	}
-	sf, err := Memory("spec", len(body), func(m []byte) error { copy(m, body); return nil })
+	return p.tell(wordCompile, body, rawFD(module))
+}
+
+// Slot is the file in the Keep's own memory that machine code is written to
+// before Code names it; nil where there is none. The caller closes it.
+func (p *Process) Slot() (*os.File, error) {
+	err := p.confined()
+	return p.slot, err
+}
+
+// confined waits until the child has confined itself.
+func (p *Process) confined() error {
+	p.ready.Do(func() {
+		e, f, err := p.next()
+		if err == nil && e.Kind != eventReady {
+			err = fmt.Errorf("child: event %d before it was confined", e.Kind)
+		}
+		if err != nil {
+			p.readyErr = p.gone(err)
+			return
+		}
+		p.slot, p.notes = f, e.Notes
+	})
+	return p.readyErr
+}
+
+// Code says what the engine calls the machine code in the slot; "": none comes,
+// and the child compiles.
+func (p *Process) Code(name string) error {
+	body, err := cbor.Marshal(code{Name: name})
 	if err != nil {
-		return err
+		return fmt.Errorf("child: %w", err)
 	}
-	defer sf.Close()
-	// Fd puts nothing back into blocking mode for files made non-blocking, and
-	// memory files never block: the descriptors are only named here.
-	fds := []int{rawFD(sf)}
-	for _, f := range files {
-		fds = append(fds, rawFD(f))
-	}
-	return p.control(func(fd int) error { return send(fd, []byte("load"), fds) })
+	return p.tell(wordCode, body)
+}
+
+// tell says one word, with what belongs to it.
+func (p *Process) tell(word byte, body []byte, fds ...int) error {
+	return p.control(func(fd int) error { return send(fd, append([]byte{word}, body...), fds) })
 }
 
 func rawFD(f *os.File) int {
@@ -188,12 +216,18 @@ func (e *GuestError) Hint() string { return e.hint }
 
 // Compiled waits until the module is compiled and nothing of it has run. Where
 // the child compiled anew and was allowed a cache, the machine code comes as a
-// memory file with its name; the caller owns it. Nothing that the child sends
-// later is ever taken as a cache entry (THREATS T16).
+// file with its name; the caller owns it. Nothing that the child sends later is
+// ever taken as a cache entry (THREATS T16).
 func (p *Process) Compiled() (cacheName string, cache *os.File, notes []string, err error) {
+	if err := p.confined(); err != nil {
+		return "", nil, nil, err
+	}
 	e, f, err := p.next()
 	if err != nil {
 		return "", nil, nil, p.gone(err)
+	}
+	if e.Kind != eventCompiled && f != nil {
+		_ = f.Close()
 	}
 	if e.Kind == eventFailed {
 		return "", nil, nil, &GuestError{Module: e.Module, Text: e.Text, hint: e.Hint}
@@ -201,12 +235,37 @@ func (p *Process) Compiled() (cacheName string, cache *os.File, notes []string, 
 	if e.Kind != eventCompiled {
 		return "", nil, nil, fmt.Errorf("child: event %d before the module was compiled", e.Kind)
 	}
-	return e.CacheName, f, e.Notes, nil
+	return e.CacheName, f, p.notes, nil
 }
 
-// Start lets the compiled guest run.
-func (p *Process) Start() error {
-	return p.control(func(fd int) error { return send(fd, []byte("go"), nil) })
+// Start lets the compiled guest run, with one descriptor for each file that is
+// not null and for each mount that takes one. They are closed here whatever comes
+// of it.
+func (p *Process) Start(spec Spec, guest []*os.File) error {
+	defer func() {
+		for _, f := range guest {
+			_ = f.Close()
+		}
+	}()
+	body, err := cbor.Marshal(spec)
+	if err != nil {
+		return fmt.Errorf("child: %w", err)
+	}
+	if len(body) > maxSpec || len(guest) > MaxDescriptors {
+		return fmt.Errorf("child: arguments and environment of %d bytes with %d descriptors, at most %d and %d", len(body), len(guest), maxSpec, MaxDescriptors)
+	}
+	sf, err := Bytes("spec", body)
+	if err != nil {
+		return err
+	}
+	defer sf.Close()
+	// Fd puts nothing back into blocking mode for files made non-blocking, and
+	// memory files never block: the descriptors are only named here.
+	fds := []int{rawFD(sf)}
+	for _, f := range guest {
+		fds = append(fds, rawFD(f))
+	}
+	return p.tell(wordRun, nil, fds...)
 }
 
 // Outcome is how the guest ended, by the child's word.

@@ -64,27 +64,35 @@ func Launch(_ context.Context, spec keep.Spec) (keep.Machine, error) {
 		return nil, fmt.Errorf("sim: making the link: %w", err)
 	}
 	m := &machine{link: conn.(*net.UnixConn), console: newConsole(), program: spec.KeepProgram}
+	if err := m.startConfined(spec, theirs); err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("sim: starting %s: %w", spec.KeepProgram, err)
+	}
+	go m.Measurement() // needed in a moment: computed beside the Keep's own start
+	return m, nil
+}
+
+// startConfined starts the program in as many namespaces of its own as this host
+// allows, and notes what it does not.
+func (m *machine) startConfined(spec keep.Spec, link *os.File) error {
+	if m.start(spec, link, sandbox.AllNamespaces()) == nil {
+		return nil
+	}
 	attr, _, missing := sandbox.Namespaces()
 	for _, x := range missing {
 		m.notes = append(m.notes, x.What+": "+x.Why)
 	}
-	if err := m.start(spec, theirs, attr); err != nil {
-		if attr == nil || attr.Cloneflags == 0 {
-			_ = conn.Close()
-			return nil, fmt.Errorf("sim: starting %s: %w", spec.KeepProgram, err)
-		}
+	err := m.start(spec, link, attr)
+	if err != nil && attr.Cloneflags != 0 {
 		m.notes = append(m.notes, "namespaces: "+err.Error())
-		if err := m.start(spec, theirs, &syscall.SysProcAttr{}); err != nil {
-			_ = conn.Close()
-			return nil, fmt.Errorf("sim: starting %s: %w", spec.KeepProgram, err)
-		}
+		err = m.start(spec, link, &syscall.SysProcAttr{})
 	}
-	return m, nil
+	return err
 }
 
 func (m *machine) start(spec keep.Spec, link *os.File, attr *syscall.SysProcAttr) error {
 	args := []string{"sim"}
-	if attr == nil || attr.Cloneflags&unix.CLONE_NEWNS == 0 {
+	if attr.Cloneflags&unix.CLONE_NEWNS == 0 {
 		args = append(args, "shared-mounts")
 	}
 	m.cmd = exec.Command(spec.KeepProgram, args...)
@@ -100,8 +108,7 @@ func (m *machine) Notes() []string          { return m.notes }
 func (m *machine) Console() []string        { return m.console.lines() }
 
 // Measurement is the SNP launch digest algorithm over the program that was
-// started (docs/measurement.md). It is computed when first asked for, beside the
-// Keep's start.
+// started (docs/measurement.md). It is computed once.
 func (m *machine) Measurement() [48]byte {
 	m.measureOnce.Do(func() {
 		// The very file that runs, not what lies under its name by now.
