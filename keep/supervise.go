@@ -233,10 +233,10 @@ func (s *supervisor) wait() (Outcome, error) {
 			// What the workload wrote before its end is on its way to us.
 			drained := make(chan struct{})
 			go func() { s.outputs.Wait(); close(drained) }()
-			for drained != nil {
+			for {
 				select {
 				case <-drained:
-					drained = nil
+					return out, nil
 				case <-stop:
 					stop = nil
 					out.Stopped = true
@@ -244,10 +244,9 @@ func (s *supervisor) wait() (Outcome, error) {
 				case <-grace:
 					return out, nil
 				case <-s.sess.Done():
-					drained = nil
+					return out, nil
 				}
 			}
-			return out, nil
 		case <-s.sess.Done():
 			select {
 			case e := <-s.exit:

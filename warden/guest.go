@@ -97,6 +97,11 @@ func (w *warden) runGuest(data []*os.File) (link.Exit, error) {
 	if err != nil {
 		return link.Exit{}, err
 	}
+	defer func() { // the streams behind them end; where they were handed over, they are closed here already
+		for _, f := range guest {
+			_ = f.Close()
+		}
+	}()
 	mounts, err := w.openMounts(&spec, data)
 	if err != nil {
 		return link.Exit{}, err
