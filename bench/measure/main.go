@@ -30,8 +30,11 @@ type row struct {
 func rows() []row {
 	return []row{
 		{"startup", "Start-up", startup},
+		{"compute", "Compute", compute},
 		{"http", "HTTP", httpRow},
 		{"echo", "TCP echo", echo},
+		{"responsive", "Responsiveness", responsive},
+		{"memory", "Memory", memory},
 	}
 }
 
