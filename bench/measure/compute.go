@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// A job is a guest with a scale that takes about a second in WebAssembly.
+// A job is a guest with a scale that takes about half a second in WebAssembly.
 type job struct {
 	name, language string
 	n              int
@@ -21,10 +21,10 @@ type job struct {
 
 func jobs() []job {
 	return []job{
-		{"sha256", "c", 4}, {"sha256", "go", 2},
-		{"sort", "c", 4}, {"sort", "go", 4},
-		{"nbody", "c", 30}, {"nbody", "go", 20},
-		{"deflate", "c", 4}, {"deflate", "go", 2},
+		{"sha256", "c", 2}, {"sha256", "go", 1},
+		{"sort", "c", 1}, {"sort", "go", 3},
+		{"nbody", "c", 30}, {"nbody", "go", 10},
+		{"deflate", "c", 2}, {"deflate", "go", 1},
 		{"json", "go", 1},
 	}
 }
@@ -60,22 +60,22 @@ func engines(e *env) []engine {
 	}})
 }
 
-// elapsed runs a guest and gives what it says that its computing took, and its
-// result.
-func (g engine) elapsed(j job) (time.Duration, string, error) {
+// elapsed runs a guest and gives what it says that its computing took, the
+// processor time of all of it with its start-up, and the result.
+func (g engine) elapsed(j job) (took, cpu time.Duration, result string, err error) {
 	cmd := g.command(j)
 	var out, errs strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {
-		return 0, "", fmt.Errorf("%s of %s on %s: %w: %.300s", j.name, j.language, g.name, err, errs.String())
+		return 0, 0, "", fmt.Errorf("%s of %s on %s: %w: %.300s", j.name, j.language, g.name, err, errs.String())
 	}
 	_, rest, ok := strings.Cut(errs.String(), "elapsed_ns ")
 	line, _, _ := strings.Cut(rest, "\n")
 	ns, err := strconv.ParseInt(line, 10, 64)
 	if !ok || err != nil || ns <= 0 {
-		return 0, "", fmt.Errorf("%s of %s on %s: found %.300q, wanted elapsed_ns and a number", j.name, j.language, g.name, errs.String())
+		return 0, 0, "", fmt.Errorf("%s of %s on %s: found %.300q, wanted elapsed_ns and a number", j.name, j.language, g.name, errs.String())
 	}
-	return time.Duration(ns), out.String(), nil
+	return time.Duration(ns), cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), out.String(), nil
 }
 
 func compute(ctx context.Context, e *env) (report, error) {
@@ -87,10 +87,11 @@ func compute(ctx context.Context, e *env) (report, error) {
 	for _, g := range all[1:] {
 		t.head = append(t.head, "throughput, ratio to "+g.name)
 	}
+	t.head = append(t.head, "processor, ratio to wazero")
 	var worst series
 	var worstName string
 	for _, j := range jobs() {
-		times, err := j.measure(ctx, e, all)
+		times, cpu, err := j.measure(ctx, e, all)
 		if err != nil {
 			return report{}, err
 		}
@@ -101,6 +102,7 @@ func compute(ctx context.Context, e *env) (report, error) {
 		for _, s := range times[1:] {
 			cells = append(cells, s.per(times[0]).spread(""))
 		}
+		cells = append(cells, cpu[0].per(cpu[1]).spread(""))
 		t.add(cells...)
 		if r := times[1].per(times[0]); worst == nil || r.median() < worst.median() {
 			worst, worstName = r, cells[0]
@@ -110,10 +112,10 @@ func compute(ctx context.Context, e *env) (report, error) {
 		{what: "throughput, ratio to wazero, the worst guest (" + worstName + ")", got: worst, limit: 0.95, atLeast: true}}}, nil
 }
 
-// measure gives one series for each engine. Rounds run forth and back, and one
+// measure gives two series for each engine. Rounds run forth and back, and one
 // more before them fills the caches.
-func (j job) measure(ctx context.Context, e *env, all []engine) ([]series, error) {
-	times := make([]series, len(all))
+func (j job) measure(ctx context.Context, e *env, all []engine) (times, cpu []series, err error) {
+	times, cpu = make([]series, len(all)), make([]series, len(all))
 	results := map[string]string{}
 	for round := range e.rounds + 1 {
 		order := make([]int, len(all))
@@ -125,20 +127,20 @@ func (j job) measure(ctx context.Context, e *env, all []engine) ([]series, error
 		}
 		for _, i := range order {
 			if err := ctx.Err(); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
-			d, result, err := all[i].elapsed(j)
+			d, c, result, err := all[i].elapsed(j)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			results[result] = all[i].name
 			if round > 0 {
-				times[i] = append(times[i], ms(d))
+				times[i], cpu[i] = append(times[i], ms(d)), append(cpu[i], ms(c))
 			}
 		}
 	}
 	if len(results) != 1 {
-		return nil, fmt.Errorf("%s of %s: the engines disagree: found %v", j.name, j.language, results)
+		return nil, nil, fmt.Errorf("%s of %s: the engines disagree: found %v", j.name, j.language, results)
 	}
-	return times, nil
+	return times, cpu, nil
 }

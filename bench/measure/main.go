@@ -35,7 +35,17 @@ func rows() []row {
 		{"echo", "TCP echo", echo},
 		{"responsive", "Responsiveness", responsive},
 		{"memory", "Memory", memory},
+		{"link", "Link", linkRow},
+		{"vm", "Virtual machine", vmRow},
 	}
+}
+
+func rowNames() []string {
+	var names []string
+	for _, r := range rows() {
+		names = append(names, r.name)
+	}
+	return names
 }
 
 // env is what every row is given.
@@ -65,10 +75,7 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) (err error) {
-	var names []string
-	for _, r := range rows() {
-		names = append(names, r.name)
-	}
+	names := rowNames()
 	e := &env{log: os.Stderr}
 	fs := flag.NewFlagSet("measure", flag.ContinueOnError)
 	which := fs.String("rows", strings.Join(names, ","), "rows to measure")
