@@ -151,9 +151,19 @@ func overSockets() (time.Duration, error) {
 }
 
 func overLink() (time.Duration, error) {
-	a, b, err := socketPair()
+	out, in, end, err := linkedStreams()
 	if err != nil {
 		return 0, err
+	}
+	defer end()
+	return transfer(out, in)
+}
+
+// linkedStreams gives the two ends of a stream of a link of its own. end ends it.
+func linkedStreams() (out, in *link.Stream, end func(), err error) {
+	a, b, err := socketPair()
+	if err != nil {
+		return nil, nil, nil, err
 	}
 	greeted := make(chan *link.Session, 1)
 	go func() {
@@ -165,20 +175,21 @@ func overLink() (time.Duration, error) {
 	if err != nil || guest == nil {
 		_ = a.Close()
 		_ = b.Close()
-		return 0, errors.Join(errors.New("the two ends did not greet each other"), err)
+		return nil, nil, nil, errors.Join(errors.New("the two ends did not greet each other"), err)
 	}
-	defer host.Close()
-	defer guest.Close()
-	out, err := guest.Open(link.ServiceStdout, nil)
-	if err != nil {
-		return 0, err
+	end = func() {
+		_ = host.Close()
+		_ = guest.Close()
 	}
-	in, err := host.Accept()
+	if out, err = guest.Open(link.ServiceStdout, nil); err == nil {
+		in, err = host.Accept()
+	}
 	if err != nil {
-		return 0, err
+		end()
+		return nil, nil, nil, err
 	}
 	in.Grow(link.MaxWindow)
-	return transfer(out, in)
+	return out, in, end, nil
 }
 
 func socketPair() (a, b net.Conn, err error) {
