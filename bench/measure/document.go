@@ -16,6 +16,7 @@ type machine struct {
 	model, kernel, goVersion, load, command string
 	cpus, rounds                            int
 	when                                    time.Time
+	others                                  float64 // share of the machine that other programs used
 }
 
 func thisMachine(e *env, command string) machine {
@@ -38,9 +39,15 @@ func thisMachine(e *env, command string) machine {
 }
 
 func (m machine) line() string {
-	return fmt.Sprintf("%s, %d processors, %s, %s; %s; load average at the start %s; %d rounds.\n\n    %s",
-		m.model, m.cpus, m.kernel, m.goVersion, m.when.UTC().Format("2006-01-02 15:04 MST"), m.load, m.rounds, m.command)
+	s := fmt.Sprintf("%s, %d processors, %s, %s; %s; load average at the start %s, other programs meanwhile %s %% of the processors; %d rounds.",
+		m.model, m.cpus, m.kernel, m.goVersion, m.when.UTC().Format("2006-01-02 15:04 MST"), m.load, digits(100*m.others), m.rounds)
+	if m.disturbed() {
+		s += fmt.Sprintf(" **Disturbed**: above %.0f %% no bar is said to be met.", 100*mostOthers)
+	}
+	return s + "\n\n    " + m.command
 }
+
+func (m machine) disturbed() bool { return m.others > mostOthers }
 
 const summaryMark = "summary"
 

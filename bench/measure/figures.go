@@ -143,26 +143,28 @@ func (r report) section(m machine) string {
 	if len(r.bars) > 0 {
 		t := table{head: []string{"bar", "found", "wanted", "met"}}
 		for _, b := range r.bars {
-			t.add(b.cells()...)
+			t.add(b.cells(m.disturbed())...)
 		}
 		parts = append(parts, t.markdown())
 	}
 	return strings.Join(parts, "\n")
 }
 
-func (b bar) cells() []string {
+func (b bar) cells(disturbed bool) []string {
 	verdict := "yes"
 	if !b.met() {
 		verdict = "**no**"
+	} else if disturbed {
+		verdict = "disturbed: not judged"
 	}
 	return []string{b.what, b.got.spread(b.unit), b.wanted(), verdict}
 }
 
 // summary is a row's lines of the table at the head of the document.
-func (r report) summary(name string) []string {
+func (r report) summary(name string, disturbed bool) []string {
 	var lines []string
 	for _, b := range r.bars {
-		lines = append(lines, "| "+strings.Join(append([]string{name}, b.cells()...), " | ")+" |")
+		lines = append(lines, "| "+strings.Join(append([]string{name}, b.cells(disturbed)...), " | ")+" |")
 	}
 	return lines
 }

@@ -63,6 +63,30 @@ func TestBar(t *testing.T) {
 	}
 }
 
+// Beside other programs nothing is said to be met, and what is not met stays so.
+func TestDisturbed(t *testing.T) {
+	quiet, busy := machine{others: 0.01}, machine{others: 0.3}
+	r := report{bars: []bar{{what: "good", got: series{1}, limit: 2}, {what: "bad", got: series{3}, limit: 2}}}
+	if got := r.section(quiet); !strings.Contains(got, "| yes |") || strings.Contains(got, "isturbed") {
+		t.Errorf("quiet: found\n%s", got)
+	}
+	if got := r.section(busy); strings.Contains(got, "| yes |") || !strings.Contains(got, "**Disturbed**") || strings.Count(got, "**no**") != 1 {
+		t.Errorf("disturbed: found\n%s", got)
+	}
+	if got := strings.Join(r.summary("http", true), "\n"); strings.Contains(got, "| yes |") || !strings.Contains(got, "**no**") {
+		t.Errorf("disturbed: found\n%s", got)
+	}
+	at := time.Now()
+	from := clock{at: at}
+	to := clock{at: at.Add(10 * time.Second), all: 11 * time.Second, own: 10 * time.Second}
+	if got := others(from, to, 2); got != 0.05 {
+		t.Errorf("others: found %v, wanted 0.05", got)
+	}
+	if c, ok := readClock(); !ok || c.all <= 0 || c.own <= 0 {
+		t.Errorf("this machine: found %+v, %v", c, ok)
+	}
+}
+
 // A row that is measured again replaces its own figures and no others.
 func TestSplice(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "benchmarks.md")
@@ -73,7 +97,7 @@ func TestSplice(t *testing.T) {
 	put := func(name string, v float64) {
 		t.Helper()
 		r := report{bars: []bar{{what: "a bar", got: series{v}, limit: 1.5}}}
-		if err := splice(file, name, r.section(machine{model: "a machine"}), r.summary(name)); err != nil {
+		if err := splice(file, name, r.section(machine{model: "a machine"}), r.summary(name, false)); err != nil {
 			t.Fatal(err)
 		}
 	}

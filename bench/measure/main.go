@@ -102,23 +102,39 @@ func run(ctx context.Context, args []string) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(e.scratch)) }()
 	command := "go run ./bench/measure " + strings.Join(args, " ")
+	var failed []error
 	for _, r := range rows() {
 		if !slices.Contains(wanted, r.name) {
 			continue
 		}
-		m := thisMachine(e, command)
-		e.say("%s …", r.name)
-		rep, err := r.run(ctx, e)
-		if err != nil {
-			return fmt.Errorf("%s: %w", r.name, err)
+		if err := e.measure(ctx, r, command, *doc); err != nil {
+			e.say("%s: %v", r.name, err)
+			failed = append(failed, fmt.Errorf("%s: %w", r.name, err))
 		}
-		text := rep.section(m)
-		fmt.Printf("## %s\n\n%s\n", r.title, text)
-		if *doc != "" {
-			if err := splice(*doc, r.name, text, rep.summary(r.name)); err != nil {
-				return err
-			}
+		if ctx.Err() != nil {
+			break
 		}
 	}
-	return nil
+	return errors.Join(failed...)
+}
+
+// measure makes one row and writes it down.
+func (e *env) measure(ctx context.Context, r row, command, doc string) error {
+	m := thisMachine(e, command)
+	e.say("%s …", r.name)
+	before, ok1 := readClock()
+	rep, err := r.run(ctx, e)
+	if err != nil {
+		return err
+	}
+	after, ok2 := readClock()
+	if m.others = 1; ok1 && ok2 {
+		m.others = others(before, after, m.cpus)
+	}
+	text := rep.section(m)
+	fmt.Printf("## %s\n\n%s\n", r.title, text)
+	if doc == "" {
+		return nil
+	}
+	return splice(doc, r.name, text, rep.summary(r.name, m.disturbed()))
 }
