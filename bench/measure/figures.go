@@ -83,7 +83,6 @@ type bar struct {
 	unit    string
 	limit   float64
 	atLeast bool
-	goal    string // what is wished beyond the bar
 }
 
 func (b bar) wanted() string {
@@ -91,11 +90,7 @@ func (b bar) wanted() string {
 	if b.atLeast {
 		s = "≥ "
 	}
-	s += strings.TrimSuffix(strings.TrimRight(fmt.Sprintf("%.3f", b.limit), "0"), ".") + b.unit
-	if b.goal != "" {
-		s += ", goal " + b.goal
-	}
-	return s
+	return s + strings.TrimSuffix(strings.TrimRight(fmt.Sprintf("%.3f", b.limit), "0"), ".") + b.unit
 }
 
 func (b bar) met() bool {
