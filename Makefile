@@ -3,6 +3,7 @@
 # make test    install what the tests need (as root), then run all of them
 # make check   gofmt, vet, staticcheck, cross-builds
 # make cross   donjon-keep for every processor
+# make bench   measure the rows of docs/benchmarks.md, and write them there
 GO      ?= go
 GOFLAGS  = -trimpath -buildvcs=false
 LDFLAGS  = -s -w
@@ -10,7 +11,7 @@ ARCHES   = amd64 arm64 ppc64le
 # What is measured must not depend on this machine's C library.
 export CGO_ENABLED = 0
 
-.PHONY: build run test deps check cross examples bench-guests clean
+.PHONY: build run test deps check cross examples bench-guests bench clean
 
 build:
 	$(GO) build $(GOFLAGS) -ldflags "$(LDFLAGS)" -o bin/donjon ./cmd/donjon
@@ -21,6 +22,9 @@ examples:
 
 bench-guests:
 	$(MAKE) -C bench/guests
+
+bench:
+	$(GO) run ./bench/measure -o docs/benchmarks.md
 
 run: build examples
 	./bin/donjon run --tee sim --evidence out/evidence.cbor --nonce $$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n') out/examples/hello

@@ -152,6 +152,7 @@ static void text(uint8_t *p, size_t n, uint64_t *state)
 
 int main(int argc, char **argv)
 {
+	uint64_t start = now();
 	int n = scale(argc, argv);
 	uint8_t *in = malloc(SIZE), *packed = malloc(SIZE + SIZE / 128 + 1), *back = malloc(SIZE);
 	uint32_t *head = malloc(sizeof *head << HASH_BITS), *chain = malloc(SIZE * sizeof *chain);
@@ -172,5 +173,6 @@ int main(int argc, char **argv)
 		sum = crc32(sum, packed, m) ^ adler32(back, SIZE);
 	}
 	printf("deflate %08x %zu\n", sum, total);
+	elapsed(start);
 	return 0;
 }

@@ -34,6 +34,7 @@ static void step(double dt)
 
 int main(int argc, char **argv)
 {
+	uint64_t start = now();
 	int n = scale(argc, argv);
 	uint64_t state = 3, sum = 14695981039346656037u, bits;
 	if (!n)
@@ -53,5 +54,6 @@ int main(int argc, char **argv)
 			sum = (sum ^ bits) * 1099511628211u;
 		}
 	printf("nbody %016llx\n", (unsigned long long)sum);
+	elapsed(start);
 	return 0;
 }

@@ -1,6 +1,20 @@
-/* splitmix64: the same numbers as in the Go guests. */
+/* What the C guests share; the Go guests' package guest is its twin. */
+#include <inttypes.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <time.h>
 
+static inline uint64_t now(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* elapsed says on stderr how long the computing took. */
+static inline void elapsed(uint64_t start) { fprintf(stderr, "elapsed_ns %" PRIu64 "\n", now() - start); }
+
+/* splitmix64: the same numbers as in the Go guests. */
 static inline uint64_t next(uint64_t *state)
 {
 	uint64_t z = (*state += 0x9e3779b97f4a7c15u);

@@ -54,6 +54,7 @@ static void sha256(uint8_t *p, size_t n, uint8_t out[32])
 
 int main(int argc, char **argv)
 {
+	uint64_t start = now();
 	enum { SIZE = 1 << 20 };
 	int n = scale(argc, argv);
 	uint8_t *p = malloc(SIZE + 32 + 128), digest[32] = {0};
@@ -73,5 +74,6 @@ int main(int argc, char **argv)
 	for (int i = 0; i < 32; i++)
 		printf("%02x", digest[i]);
 	printf("\n");
+	elapsed(start);
 	return 0;
 }

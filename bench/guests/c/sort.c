@@ -11,6 +11,7 @@ static int compare(const void *a, const void *b)
 
 int main(int argc, char **argv)
 {
+	uint64_t start = now();
 	size_t n = (size_t)scale(argc, argv) * 1000000;
 	uint32_t *v = malloc(n * sizeof *v);
 	uint64_t state = 2, sum = 14695981039346656037u;
@@ -22,5 +23,6 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < n; i++)
 		sum = (sum ^ v[i]) * 1099511628211u;
 	printf("sort %016llx\n", (unsigned long long)sum);
+	elapsed(start);
 	return 0;
 }

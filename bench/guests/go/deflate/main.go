@@ -9,6 +9,7 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+	"time"
 
 	"github.com/donjon-tee/donjon/bench/guests/go/guest"
 )
@@ -16,6 +17,7 @@ import (
 const size = 4 << 20
 
 func main() {
+	defer guest.Elapsed(time.Now())
 	if err := run(guest.Scale()); err != nil {
 		fmt.Fprintln(os.Stderr, "deflate:", err)
 		os.Exit(1)

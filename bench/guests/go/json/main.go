@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"os"
+	"time"
 
 	"github.com/donjon-tee/donjon/bench/guests/go/guest"
 )
@@ -22,6 +23,7 @@ type record struct {
 }
 
 func main() {
+	defer guest.Elapsed(time.Now())
 	if err := run(guest.Scale()); err != nil {
 		fmt.Fprintln(os.Stderr, "json:", err)
 		os.Exit(1)

@@ -6,6 +6,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/donjon-tee/donjon/bench/guests/go/guest"
 )
@@ -18,6 +19,7 @@ type system struct {
 }
 
 func main() {
+	defer guest.Elapsed(time.Now())
 	n := guest.Scale()
 	r := guest.Rand(3)
 	unit := func() float64 { return float64(r.Next()>>11) / (1 << 53) }

@@ -6,11 +6,13 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"time"
 
 	"github.com/donjon-tee/donjon/bench/guests/go/guest"
 )
 
 func main() {
+	defer guest.Elapsed(time.Now())
 	const size = 1 << 20
 	n := guest.Scale()
 	p := make([]byte, size+sha256.Size)

@@ -4,11 +4,13 @@ package main
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/donjon-tee/donjon/bench/guests/go/guest"
 )
 
 func main() {
+	defer guest.Elapsed(time.Now())
 	v := make([]uint32, guest.Scale()*1_000_000)
 	r := guest.Rand(2)
 	for i := range v {
