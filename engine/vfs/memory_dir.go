@@ -163,6 +163,9 @@ func (d *memDir) Symlink(target, path string) Errno {
 		return e
 	}
 	if p.node != nil {
+		if p.node.kind != TypeDirectory && strings.HasSuffix(path, "/") {
+			return ErrnoNotdir
+		}
 		return ErrnoExist
 	}
 	if t := d.n.t; t.bytes+int64(len(target)) > t.limits.Bytes && !t.readOnly {

@@ -150,10 +150,16 @@ func (s *server) doDir(r *os.Root, q request) (a answer, err error) {
 		return a, remove(r, q)
 	case opSymlink:
 		if trimmed := bare(q.Path); trimmed != q.Path {
-			if _, err := r.Lstat(trimmed); err == nil {
+			info, err := r.Lstat(trimmed)
+			switch {
+			case err == nil && info.IsDir():
 				return a, syscall.EEXIST
+			case err == nil:
+				return a, syscall.ENOTDIR
+			case errors.Is(err, os.ErrNotExist):
+				return a, syscall.ENOENT
 			}
-			return a, syscall.ENOENT
+			return a, err
 		}
 		return a, r.Symlink(q.To, q.Path)
 	case opReadlink:

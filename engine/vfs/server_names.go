@@ -109,7 +109,11 @@ func (s *server) two(r *os.Root, q request) error {
 	if q.Op == opLink {
 		return unix.Linkat(int(from.Fd()), fromName, int(dst.Fd()), dstName, 0)
 	}
-	return unix.Renameat(int(from.Fd()), fromName, int(dst.Fd()), dstName)
+	err = unix.Renameat(int(from.Fd()), fromName, int(dst.Fd()), dstName)
+	if err == unix.EEXIST { // some file systems say so of a folder that is not empty
+		err = unix.ENOTEMPTY
+	}
+	return err
 }
 
 // parent opens the folder that holds the last component of a path, inside root,

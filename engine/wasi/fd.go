@@ -97,11 +97,17 @@ func fdWrite(s *System, m memory, a []uint64) vfs.Errno {
 		if st, e := d.file.Stat(); e == 0 {
 			d.pos = int64(st.Size)
 		}
+		if e := d.written(); e != 0 {
+			return e
+		}
 	case d.file != nil:
 		if n, e = writeAt(d.file, v, d.pos); e != 0 {
 			return e
 		}
 		d.pos += int64(n)
+		if e := d.written(); e != 0 {
+			return e
+		}
 	default:
 		if n, e = s.writeKernel(d, v); e != 0 {
 			return e

@@ -67,6 +67,15 @@ func writeAt(f vfs.File, v [][]byte, off int64) (int, vfs.Errno) {
 	return n, 0
 }
 
+// written brings what was just written to the disk where the descriptor's flags
+// ask for it.
+func (d *descriptor) written() vfs.Errno {
+	if d.flags&(flagDsync|flagSync) == 0 {
+		return 0
+	}
+	return d.file.Sync(d.flags&flagSync == 0)
+}
+
 func fdPread(s *System, m memory, a []uint64) vfs.Errno {
 	d, e := s.with(a[0], rightRead)
 	if e == 0 && d.file != nil && d.base&rightSeek == 0 {
@@ -110,16 +119,12 @@ func fdPwrite(s *System, m memory, a []uint64) vfs.Errno {
 	if int64(a[3]) < 0 {
 		return vfs.ErrnoInval
 	}
-	var n int
-	if d.flags&flagAppend != 0 { // as Linux does: the offset does not count
-		for _, b := range v {
-			w, e := d.file.Append(b)
-			n += w
-			if e != 0 {
-				return e
-			}
-		}
-	} else if n, e = writeAt(d.file, v, int64(a[3])); e != 0 {
+	// At the offset, whatever the flags: as POSIX says, not as Linux does.
+	n, e := writeAt(d.file, v, int64(a[3]))
+	if e == 0 {
+		e = d.written()
+	}
+	if e != 0 {
 		return e
 	}
 	return m.put32(a[4], uint32(n))

@@ -34,9 +34,6 @@ func fdFdstatSetFlags(s *System, _ memory, a []uint64) vfs.Errno {
 	if f&^uint32(flagAppend|flagDsync|flagNonblock|flagRsync|flagSync) != 0 {
 		return vfs.ErrnoInval
 	}
-	if d.file != nil && f&uint32(flagDsync|flagRsync|flagSync) != 0 {
-		return vfs.ErrnoNotsup
-	}
 	d.flags = uint16(f)
 	return 0
 }

@@ -144,8 +144,6 @@ func pathOpen(s *System, m memory, a []uint64) vfs.Errno {
 	switch {
 	case oflags&^15 != 0 || fdflags&^31 != 0:
 		return vfs.ErrnoInval
-	case fdflags&uint32(flagDsync|flagRsync|flagSync) != 0:
-		return vfs.ErrnoNotsup
 	case oflags&oflagCreate != 0 && parent.base&rightPathCreateFile == 0:
 		return vfs.ErrnoNotcapable
 	case oflags&oflagTrunc != 0 && parent.base&rightPathFilestatSetSize == 0:
