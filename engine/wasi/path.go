@@ -139,6 +139,9 @@ func pathOpen(s *System, m memory, a []uint64) vfs.Errno {
 	if path == "" {
 		return vfs.ErrnoNoent
 	}
+	if _, e := m.bytes(a[8], 4); e != 0 {
+		return e // before anything is made that the guest would not know of
+	}
 	oflags, fdflags := uint32(a[4]), uint32(a[7])
 	base, inherit := a[5], a[6]
 	switch {
