@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -46,8 +47,9 @@ func conformance(t *testing.T, program string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	memory := func(*testing.T) vfs.Dir { return vfs.NewMemory(vfs.Limits{}) }
 	for name, tree := range map[string]func(*testing.T) vfs.Dir{
-		"memory": func(*testing.T) vfs.Dir { return vfs.NewMemory(vfs.Limits{}) },
+		"memory": memory, "memory, interpreted": memory,
 		"served folder": func(t *testing.T) vfs.Dir {
 			root, err := os.OpenRoot(t.TempDir())
 			if err != nil {
@@ -66,7 +68,7 @@ func conformance(t *testing.T, program string) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, err := engine.Compile(context.Background(), module, engine.Options{Workers: 2})
+			p, err := engine.Compile(context.Background(), module, engine.Options{Workers: 2, Interpreter: strings.HasSuffix(name, "interpreted")})
 			if err != nil {
 				t.Fatal(err)
 			}
