@@ -21,6 +21,8 @@ func TestGuestWorld(t *testing.T) {
 	keepRun{workload: world}.check(t, bin)
 	keepRun{workload: world, flags: []string{"--env", "b=escap \" ing", "--env", "c=new\nline", "--env", "a=", "--env", "d=ü=="},
 		stdout: "<a=><b=escap \" ing><c=new\nline><d=ü==>"}.check(t, bin)
+	keepRun{workload: filepath.Join(bin, "hello.wasm"), args: []string{"first", `the "second" arg`, "", "-x", "--"},
+		stdout: "hello [main.wasm first the \"second\" arg  -x --] []\n"}.check(t, bin)
 	for _, guest := range []string{"fs-tests.dir", "a/b", "/", "/srv/data"} {
 		dir := t.TempDir()
 		put(t, filepath.Join(dir, "digits"), "01234567")

@@ -241,6 +241,7 @@ static int descriptors(void) {
 	WANT(NAMETOOLONG, fprename(3, buf, 0));
 	WANT(BADF, fprestat(4, pre));
 	WANT(BADF, fstat_(-1, &st));
+	WANT(BADF, fwrite_(-31337, 0, 0, &n));
 	WANT(0, popen_(3, 0, S("a"), CREAT, READ | WRITE, 0, 0, &fd));
 	WANT(0, popen_(3, 0, S("b"), CREAT, READ, 0, 0, &fd2));
 	WANT(0, ffdstat(fd, &fs));
