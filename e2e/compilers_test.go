@@ -40,7 +40,7 @@ func sqliteShell(t *testing.T) string {
 	}
 	dir := t.TempDir()
 	prefix := strings.TrimSuffix(filepath.Base(source[0]), ".tar.gz") + "/"
-	if err := untar(readFile(t, source[0]), dir, prefix, func(name string) bool { return !strings.Contains(name, "/") }); err != nil {
+	if err := untar([]byte(readFile(t, source[0])), dir, prefix, func(name string) bool { return !strings.Contains(name, "/") }); err != nil {
 		t.Fatal(err)
 	}
 	// What WASI has not: signals, processes, modes of files.
@@ -49,7 +49,7 @@ func sqliteShell(t *testing.T) string {
 		"-D_WASI_EMULATED_SIGNAL", "-D_WASI_EMULATED_GETPID", "-D_WASI_EMULATED_PROCESS_CLOCKS",
 		filepath.Join(dir, "shell.c"), filepath.Join(dir, "sqlite3.c"),
 		"-lwasi-emulated-signal", "-lwasi-emulated-getpid", "-lwasi-emulated-process-clocks")
-	put(t, wasm+".part", string(readFile(t, out)))
+	put(t, wasm+".part", readFile(t, out))
 	if err := os.Rename(wasm+".part", wasm); err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,8 @@ var (
 	assemblyscript = []pkg{
 		{name: "assemblyscript", version: "0.28.20", sha512: "5PM7GZpvcLypHcLmi30aP8mqm5HjU+LL3BdV1xDyA3USGtL2w+iMiUnhtH+vW8+2kOuHlAyPu7M+QgyEw5he1g=="},
 		{name: "@assemblyscript/wasi-shim", version: "0.1.0", sha512: "fSLH7MdJHf2uDW5llA5VCF/CG62Jp2WkYGui9/3vIWs3jDhViGeQF7nMYLUjpigluM5fnq61I6obtCETy39FZw=="},
-		{name: "binaryen", version: "131.0.0-nightly.20260721", sha512: "AAQIkhfbYXh4FBObwBrlO+5L+6Rp6OOMOjh6AdT0M+GLNLyrwKWgtW+EzmizNgx9CWDfTJPfDtKoZi62QESbtg=="},
+		{name: "binaryen", version: "131.0.0-nightly.20260721", sha512: "AAQIkhfbYXh4FBObwBrlO+5L+6Rp6OOMOjh6AdT0M+GLNLyrwKWgtW+EzmizNgx9CWDfTJPfDtKoZi62QESbtg==",
+			keep: func(name string) bool { return !strings.HasPrefix(name, "bin/") }},
 		{name: "long", version: "5.3.2", sha512: "mNAgZ1GmyNhD7AuqnTG3/VQ26o760+ZYBPKjPvugO8+nLbYfX6TVpJPseBvopbdY+qpZ/lKUnmEc1LeZYS3QAA=="},
 	}
 )
@@ -51,7 +52,7 @@ func (r keepRun) check(t *testing.T, bin string) {
 		cmd = append(append(cmd, "--"), r.args...)
 	}
 	c := exec.Command(filepath.Join(bin, "donjon"), cmd...)
-	c.Env = append(os.Environ(), "XDG_CACHE_HOME="+filepath.Join(kept(t), "cache"))
+	c.Env = environ(t)
 	c.Stdin = strings.NewReader(r.stdin)
 	var out, msg bytes.Buffer
 	c.Stdout, c.Stderr = &out, &msg
@@ -94,16 +95,10 @@ func TestPrograms(t *testing.T) {
 		if err := os.CopyFS(filepath.Join(dir, "app"), os.DirFS("testdata/program/python")); err != nil {
 			t.Fatal(err)
 		}
-		lib, err := os.ReadFile(filepath.Join(langs, "python-3.11.3.tar.gz"))
-		if err != nil {
+		if err := untar([]byte(readFile(t, filepath.Join(langs, "python-3.11.3.tar.gz"))), dir, "", nil); err != nil {
 			t.Fatal(err)
 		}
-		if err := untar(lib, dir, "", nil); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Link(filepath.Join(langs, "python-3.11.3.wasm"), filepath.Join(dir, "main.wasm")); err != nil {
-			t.Fatal(err)
-		}
+		put(t, filepath.Join(dir, "main.wasm"), readFile(t, filepath.Join(langs, "python-3.11.3.wasm")))
 		put(t, filepath.Join(dir, "Donjon.toml"), `args = ["/app/main.py", "one"]
 [env]
 WHO = "world"
@@ -156,18 +151,16 @@ Read-only file system
 		// The second run finds on the host's disk what the first one left.
 		for _, r := range []keepRun{
 			{args: []string{"-batch", "/db/t.db", ".read /db/first.sql"}},
-			{args: []string{"-batch", "/db/t.db"}, stdin: string(readFile(t, filepath.Join(dir, "second.sql"))), stdout: "coffee|35\ntea|7\n500500\nok\n"},
+			{args: []string{"-batch", "/db/t.db"}, stdin: readFile(t, filepath.Join(dir, "second.sql")), stdout: "coffee|35\ntea|7\n500500\nok\n"},
 		} {
 			r.workload, r.flags = wasm, []string{"--dir", dir + "::/db"}
 			r.check(t, bin)
 		}
 		// In scratch memory, with a journal.
 		app := t.TempDir()
-		if err := os.Link(wasm, filepath.Join(app, "main.wasm")); err != nil {
-			t.Fatal(err)
-		}
+		put(t, filepath.Join(app, "main.wasm"), readFile(t, wasm))
 		put(t, filepath.Join(app, "Donjon.toml"), "args = [\"-batch\", \"/db/t.db\"]\n[[scratch]]\nguest = \"/db\"\n")
-		keepRun{workload: app, stdin: string(readFile(t, "testdata/program/sqlite/first.sql")) + string(readFile(t, "testdata/program/sqlite/second.sql")),
+		keepRun{workload: app, stdin: readFile(t, "testdata/program/sqlite/first.sql") + readFile(t, "testdata/program/sqlite/second.sql"),
 			stdout: "coffee|35\ntea|7\n500500\nok\n"}.check(t, bin)
 	})
 	t.Run("AssemblyScript", func(t *testing.T) {
@@ -182,11 +175,17 @@ Read-only file system
 	})
 }
 
-func readFile(t *testing.T, name string) []byte {
+func readFile(t *testing.T, name string) string {
 	t.Helper()
 	b, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return b
+	return string(b)
+}
+
+// environ keeps compiled code, and the simulated processor that seals it, from one
+// run of the tests to the next.
+func environ(t *testing.T) []string {
+	return append(os.Environ(), "XDG_CACHE_HOME="+filepath.Join(kept(t), "cache"), "XDG_STATE_HOME="+filepath.Join(kept(t), "state"))
 }

@@ -51,7 +51,7 @@ port = 9443
 	}
 	s := &served{t: t, addr: "127.0.0.1:" + port}
 	s.cmd = exec.Command(filepath.Join(bin, "donjon"), append([]string{"run", "-q", "--tee", "sim", "--bind", "web=" + s.addr, dir, "--"}, args...)...)
-	s.cmd.Env = append(os.Environ(), "XDG_CACHE_HOME="+filepath.Join(kept(t), "cache"))
+	s.cmd.Env = environ(t)
 	s.cmd.Stdout, s.cmd.Stderr = &s.said, &s.said
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
