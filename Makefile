@@ -31,7 +31,9 @@ run: build examples
 	./bin/donjon inspect out/evidence.cbor
 
 # Debian 12, 13 and Ubuntu 24.04 have these names.
-PACKAGES = clang lld wasi-libc libclang-rt-dev-wasm32 curl openssl qemu-system-x86
+PACKAGES = clang lld wasi-libc libclang-rt-dev-wasm32 rustc libstd-rust-dev-wasm32 curl openssl qemu-system-x86
+# Node may come from elsewhere, and then Debian's cannot stand beside it.
+PACKAGES += $(if $(shell which npm 2>/dev/null),,nodejs npm)
 deps:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		dpkg -s $(PACKAGES) >/dev/null 2>&1 || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(PACKAGES); }; \

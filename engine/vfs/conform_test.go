@@ -203,7 +203,7 @@ func TestErrnos(t *testing.T) {
 		rename("out", "new", 0), rename("to-full/", "new", ErrnoNotdir), rename("full/.", "new", ErrnoInval),
 		rename("file", "full/..", ErrnoInval), rename("file", "/new", ErrnoPerm),
 		symlink("anything", "new", 0), symlink("x", "file", ErrnoExist), symlink("x", "new/", ErrnoNoent),
-		symlink("x", "file/", ErrnoExist), symlink("x", "full/", ErrnoExist), symlink("x", "dangling/", ErrnoExist),
+		symlink("x", "file/", ErrnoNotdir), symlink("x", "full/", ErrnoExist), symlink("x", "dangling/", ErrnoNotdir),
 		symlink("/etc/passwd", "new", ErrnoPerm), symlink("x", "../new", ErrnoPerm), symlink("x", "out/new", ErrnoPerm),
 		symlink("", "new", ErrnoNoent), symlink("x", "nothing/new", ErrnoNoent), symlink(far, "new", ErrnoNametoolong),
 	}

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"strconv"
-	"strings"
 	"syscall"
 	"unicode/utf8"
 
@@ -152,10 +150,16 @@ func (s *server) doDir(r *os.Root, q request) (a answer, err error) {
 		return a, remove(r, q)
 	case opSymlink:
 		if trimmed := bare(q.Path); trimmed != q.Path {
-			if _, err := r.Lstat(trimmed); err == nil {
+			info, err := r.Lstat(trimmed)
+			switch {
+			case err == nil && info.IsDir():
 				return a, syscall.EEXIST
+			case err == nil:
+				return a, syscall.ENOTDIR
+			case errors.Is(err, os.ErrNotExist):
+				return a, syscall.ENOENT
 			}
-			return a, syscall.ENOENT
+			return a, err
 		}
 		return a, r.Symlink(q.To, q.Path)
 	case opReadlink:
@@ -166,123 +170,6 @@ func (s *server) doDir(r *os.Root, q request) (a answer, err error) {
 		return a, s.two(r, q)
 	}
 	return a, syscall.EISDIR
-}
-
-// wellFormed refuses paths that mean nothing inside a folder, before any part of
-// the server takes them to pieces.
-func wellFormed(q request) error {
-	paths := []string{q.Path, q.To}
-	switch q.Op {
-	case opClose, opStat, opSync, opSetTimes, opReadDir:
-		return nil
-	case opLink, opRename:
-	case opSymlink:
-		if strings.HasPrefix(q.To, "/") {
-			return syscall.EPERM
-		}
-		if len(q.To) >= maxPath {
-			return syscall.ENAMETOOLONG
-		}
-	default:
-		paths = paths[:1]
-	}
-	for _, p := range paths {
-		switch {
-		case p == "":
-			return syscall.ENOENT
-		case p[0] == '/':
-			return syscall.EPERM
-		case strings.IndexByte(p, 0) >= 0:
-			return syscall.EINVAL
-		}
-	}
-	return nil
-}
-
-// named refuses a path whose last component is no name, after what the path
-// itself has to say: ".." above the folder is an escape first. The kernel's own
-// answer depends on the call.
-func named(r *os.Root, path string) error {
-	if !dotted(path) {
-		return nil
-	}
-	if _, err := r.Lstat(path); err != nil {
-		return err
-	}
-	return syscall.EINVAL
-}
-
-// two links or renames. os.Root does both inside one root alone; between two
-// directory handles each side's parent is opened inside its own root, and the
-// kernel is given a plain name in each.
-func (s *server) two(r *os.Root, q request) error {
-	to, ok := s.handles[q.Other].(*os.Root)
-	if !ok {
-		return syscall.EBADF
-	}
-	if q.Op == opRename {
-		if err := named(r, q.Path); err != nil {
-			return err
-		}
-		if err := named(to, q.To); err != nil {
-			return err
-		}
-	}
-	slash := strings.HasSuffix(q.Path, "/") || strings.HasSuffix(q.To, "/")
-	if q.Op == opLink && slash {
-		info, err := r.Lstat(bare(q.Path))
-		switch {
-		case err != nil:
-			return err
-		case info.IsDir():
-			return syscall.EPERM
-		case strings.HasSuffix(q.Path, "/"):
-			return syscall.ENOTDIR
-		}
-		return syscall.ENOENT
-	}
-	if q.Op == opRename && slash {
-		info, err := r.Lstat(bare(q.Path))
-		if err != nil {
-			return err
-		}
-		if !info.IsDir() {
-			return syscall.ENOTDIR
-		}
-	}
-	if to == r && q.Op == opLink {
-		return r.Link(q.Path, q.To)
-	}
-	// Not Root.Rename: it refuses to replace an empty directory.
-	from, fromName, err := parent(r, q.Path)
-	if err != nil {
-		return err
-	}
-	defer from.Close()
-	dst, dstName, err := parent(to, q.To)
-	if err != nil {
-		return err
-	}
-	defer dst.Close()
-	if q.Op == opLink {
-		return unix.Linkat(int(from.Fd()), fromName, int(dst.Fd()), dstName, 0)
-	}
-	return unix.Renameat(int(from.Fd()), fromName, int(dst.Fd()), dstName)
-}
-
-// parent opens the folder that holds the last component of a path, inside root,
-// and gives that component: a plain name, so that the kernel follows nothing.
-func parent(r *os.Root, path string) (*os.File, string, error) {
-	path = bare(path)
-	dir, name := ".", path
-	if i := strings.LastIndexByte(path, '/'); i >= 0 {
-		dir, name = path[:i], path[i+1:]
-	}
-	if dotted(path) {
-		return nil, "", syscall.EINVAL
-	}
-	f, err := r.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY, 0)
-	return f, name, err
 }
 
 func (s *server) doSelf(r *os.Root, q request) (a answer, err error) {
@@ -335,199 +222,4 @@ func (s *server) doSelf(r *os.Root, q request) (a answer, err error) {
 	}
 	a.Entries = part
 	return a, nil
-}
-
-func (s *server) open(r *os.Root, q request) (a answer, err error) {
-	if len(s.handles) >= maxHandles {
-		return a, syscall.ENFILE
-	}
-	o := q.Open
-	path := q.Path
-	if !o.Follow && !strings.HasSuffix(path, "/") {
-		info, err := r.Lstat(path)
-		if err == nil && info.Mode()&os.ModeSymlink != 0 {
-			if o.Create && o.Excl {
-				return a, syscall.EEXIST
-			}
-			return a, syscall.ELOOP
-		}
-	}
-	if o.Create && o.Excl {
-		if _, err := r.Lstat(bare(path)); err == nil {
-			return a, syscall.EEXIST // a link that dangles included
-		}
-	}
-	info, serr := r.Stat(path)
-	if serr == nil && info.IsDir() {
-		switch {
-		case o.Create && o.Excl:
-			return a, syscall.EEXIST
-		case o.Write || o.Create || o.Trunc:
-			return a, syscall.EISDIR
-		}
-		sub, err := r.OpenRoot(path)
-		if err != nil {
-			return a, err
-		}
-		a.Handle, a.IsDir = s.keep(sub), true
-		return a, nil
-	}
-	if serr == nil && (o.Directory || strings.HasSuffix(path, "/")) {
-		return a, syscall.ENOTDIR
-	}
-	if serr != nil && o.Create && strings.HasSuffix(path, "/") {
-		return a, syscall.EISDIR
-	}
-	if serr == nil && !info.Mode().IsRegular() {
-		return a, syscall.ENOTSUP // devices and pipes of the host are not for guests
-	}
-	// A pipe put here since the look above must not block the server.
-	flags := os.O_RDONLY | syscall.O_NONBLOCK
-	if o.Write {
-		flags |= os.O_WRONLY
-		if o.Read {
-			flags = flags&^os.O_WRONLY | os.O_RDWR
-		}
-	}
-	if o.Create {
-		flags |= os.O_CREATE
-	}
-	if o.Excl {
-		flags |= os.O_EXCL
-	}
-	if o.Trunc {
-		flags |= os.O_TRUNC
-	}
-	f, err := r.OpenFile(path, flags, 0o666)
-	if err != nil {
-		return a, err
-	}
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		_ = f.Close()
-		return a, errors.Join(err, syscall.ENOTSUP)
-	}
-	a.Handle = s.keep(f)
-	return a, nil
-}
-
-func (s *server) keep(x any) uint32 {
-	for s.next == 0 || s.handles[s.next] != nil {
-		s.next++
-	}
-	h := s.next
-	s.next++
-	s.handles[h] = x
-	return h
-}
-
-func statAt(r *os.Root, path string, follow bool) (os.FileInfo, error) {
-	if follow || strings.HasSuffix(path, "/") {
-		info, err := r.Stat(path)
-		if err == nil && strings.HasSuffix(path, "/") && !info.IsDir() {
-			return nil, syscall.ENOTDIR
-		}
-		return info, err
-	}
-	return r.Lstat(path)
-}
-
-func remove(r *os.Root, q request) error {
-	trimmed := bare(q.Path)
-	info, err := r.Lstat(trimmed)
-	if err != nil {
-		return err
-	}
-	switch {
-	case q.Op == opRmdir && info.IsDir() && dotted(q.Path):
-		return syscall.EINVAL
-	case q.Op == opRmdir && !info.IsDir():
-		return syscall.ENOTDIR
-	case q.Op == opUnlink && info.IsDir():
-		return syscall.EISDIR
-	case q.Op == opUnlink && trimmed != q.Path:
-		return syscall.ENOTDIR
-	}
-	return r.Remove(trimmed)
-}
-
-func (s *server) setTimesAt(r *os.Root, q request) error {
-	if q.Follow {
-		f, err := r.OpenFile(q.Path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		return setTimes(q, func(ts []unix.Timespec) error { return futimens(f, ts) })
-	}
-	dir, name, err := parent(r, q.Path)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return setTimes(q, func(ts []unix.Timespec) error {
-		return unix.UtimesNanoAt(int(dir.Fd()), name, ts, unix.AT_SYMLINK_NOFOLLOW)
-	})
-}
-
-// futimens sets times by descriptor: a name could have been exchanged for a link
-// meanwhile.
-func futimens(f *os.File, ts []unix.Timespec) error {
-	return unix.UtimesNanoAt(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(int(f.Fd())), ts, 0)
-}
-
-func setTimes(q request, apply func([]unix.Timespec) error) error {
-	ts := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Nsec: unix.UTIME_OMIT}}
-	if q.Atim != nil {
-		ts[0] = unix.NsecToTimespec(*q.Atim)
-	}
-	if q.Mtim != nil {
-		ts[1] = unix.NsecToTimespec(*q.Mtim)
-	}
-	return apply(ts)
-}
-
-func statOf(info os.FileInfo) Stat {
-	st := Stat{Type: TypeUnknown, Size: uint64(max(0, info.Size())), Nlink: 1}
-	switch m := info.Mode(); {
-	case m.IsRegular():
-		st.Type = TypeRegular
-	case m.IsDir():
-		st.Type = TypeDirectory
-	case m&os.ModeSymlink != 0:
-		st.Type = TypeSymlink
-	}
-	if x, ok := info.Sys().(*syscall.Stat_t); ok {
-		st.Dev, st.Ino, st.Nlink = uint64(x.Dev), x.Ino, uint64(x.Nlink)
-		st.Atim, st.Mtim, st.Ctim = x.Atim.Nano(), x.Mtim.Nano(), x.Ctim.Nano()
-	}
-	return st
-}
-
-// errnoOf gives WASI's number for an error of the host's file system.
-func errnoOf(err error) Errno {
-	if err == nil {
-		return 0
-	}
-	if strings.Contains(err.Error(), "path escapes from parent") {
-		return ErrnoPerm
-	}
-	var e syscall.Errno
-	if !errors.As(err, &e) {
-		if errors.Is(err, os.ErrInvalid) {
-			return ErrnoInval
-		}
-		return ErrnoIo
-	}
-	m := map[syscall.Errno]Errno{
-		syscall.EACCES: ErrnoAccess, syscall.EBADF: ErrnoBadf, syscall.EBUSY: ErrnoBusy, syscall.EEXIST: ErrnoExist,
-		syscall.EFBIG: ErrnoFbig, syscall.EINVAL: ErrnoInval, syscall.EISDIR: ErrnoIsdir, syscall.ELOOP: ErrnoLoop,
-		syscall.EMFILE: ErrnoMfile, syscall.EMLINK: ErrnoMlink, syscall.ENAMETOOLONG: ErrnoNametoolong,
-		syscall.ENFILE: ErrnoNfile, syscall.ENOENT: ErrnoNoent, syscall.ENOMEM: ErrnoNomem, syscall.ENOSPC: ErrnoNospc,
-		syscall.ENOTDIR: ErrnoNotdir, syscall.ENOTEMPTY: ErrnoNotempty, syscall.ENOTSUP: ErrnoNotsup,
-		syscall.EPERM: ErrnoPerm, syscall.EROFS: ErrnoRofs, syscall.EXDEV: ErrnoXdev, syscall.EDQUOT: ErrnoNospc,
-	}
-	if w, ok := m[e]; ok {
-		return w
-	}
-	return ErrnoIo
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -17,15 +18,26 @@ import (
 	"github.com/donjon-tee/donjon/engine/vfs"
 )
 
-// TestConformance runs testdata/conform.c on every writable tree: the guest sees
-// no difference between memory and a host folder across a link.
+// TestConformance runs testdata/conform.c and files.c on every writable tree: the
+// guest sees no difference between memory and a host folder across a link.
 func TestConformance(t *testing.T) {
+	for _, program := range []string{"conform", "files"} {
+		t.Run(program, func(t *testing.T) { conformance(t, program) })
+	}
+}
+
+func conformance(t *testing.T, program string) {
 	clang, err := exec.LookPath("clang")
 	if err != nil {
 		t.Skip("no clang (Debian: clang lld wasi-libc libclang-rt-dev-wasm32)")
 	}
-	wasm := filepath.Join(t.TempDir(), "conform.wasm")
-	if msg, err := exec.Command(clang, "--target=wasm32-wasi", "-O2", "-o", wasm, "testdata/conform.c").CombinedOutput(); err != nil {
+	for _, source := range []string{program + ".c", "calls.h"} { // so that go test sees when they change
+		if _, err := os.ReadFile(filepath.Join("testdata", source)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wasm := filepath.Join(t.TempDir(), program+".wasm")
+	if msg, err := exec.Command(clang, "--target=wasm32-wasi", "-O2", "-o", wasm, "testdata/"+program+".c").CombinedOutput(); err != nil {
 		if bytes.Contains(msg, []byte("file not found")) || bytes.Contains(msg, []byte("cannot open")) {
 			t.Skipf("clang has no wasm32-wasi here (Debian: lld wasi-libc libclang-rt-dev-wasm32): %s", msg)
 		}
@@ -35,8 +47,9 @@ func TestConformance(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	memory := func(*testing.T) vfs.Dir { return vfs.NewMemory(vfs.Limits{}) }
 	for name, tree := range map[string]func(*testing.T) vfs.Dir{
-		"memory": func(*testing.T) vfs.Dir { return vfs.NewMemory(vfs.Limits{}) },
+		"memory": memory, "memory, interpreted": memory,
 		"served folder": func(t *testing.T) vfs.Dir {
 			root, err := os.OpenRoot(t.TempDir())
 			if err != nil {
@@ -55,7 +68,7 @@ func TestConformance(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, err := engine.Compile(context.Background(), module, engine.Options{Workers: 2})
+			p, err := engine.Compile(context.Background(), module, engine.Options{Workers: 2, Interpreter: strings.HasSuffix(name, "interpreted")})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -72,7 +85,7 @@ func TestConformance(t *testing.T) {
 			w.Close()
 			// What a failing guest says fits into a pipe: nobody reads before its end.
 			res, err := p.Run(context.Background(), engine.Guest{
-				Args:     []string{"conform"},
+				Args:     []string{program},
 				Files:    []engine.File{{Name: "stdin", Kind: engine.Null}, {Name: "stdout", Kind: engine.Output, FD: fd}, {Name: "stderr", Kind: engine.Null}},
 				Preopens: []engine.Preopen{{Guest: "/", Dir: tree(t)}},
 			})

@@ -139,13 +139,14 @@ func pathOpen(s *System, m memory, a []uint64) vfs.Errno {
 	if path == "" {
 		return vfs.ErrnoNoent
 	}
+	if _, e := m.bytes(a[8], 4); e != 0 {
+		return e // before anything is made that the guest would not know of
+	}
 	oflags, fdflags := uint32(a[4]), uint32(a[7])
 	base, inherit := a[5], a[6]
 	switch {
 	case oflags&^15 != 0 || fdflags&^31 != 0:
 		return vfs.ErrnoInval
-	case fdflags&uint32(flagDsync|flagRsync|flagSync) != 0:
-		return vfs.ErrnoNotsup
 	case oflags&oflagCreate != 0 && parent.base&rightPathCreateFile == 0:
 		return vfs.ErrnoNotcapable
 	case oflags&oflagTrunc != 0 && parent.base&rightPathFilestatSetSize == 0:

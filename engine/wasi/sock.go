@@ -33,6 +33,9 @@ func sockAccept(s *System, m memory, a []uint64) vfs.Errno {
 	if uint32(a[1])&^uint32(flagNonblock) != 0 {
 		return vfs.ErrnoInval
 	}
+	if _, e := m.bytes(a[2], 4); e != 0 {
+		return e // before a connection is taken that the guest would not know of
+	}
 	for {
 		fd, err := accept(d)
 		if err == nil {
