@@ -195,6 +195,9 @@ func (p *Process) Compiled() (cacheName string, cache *os.File, notes []string, 
 	if err != nil {
 		return "", nil, nil, p.gone(err)
 	}
+	if e.Kind != eventCompiled && f != nil { // nothing else has a descriptor
+		_ = f.Close()
+	}
 	if e.Kind == eventFailed {
 		return "", nil, nil, &GuestError{Module: e.Module, Text: e.Text, hint: e.Hint}
 	}
