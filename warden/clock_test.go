@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -182,9 +183,20 @@ func TestT10OwnCertificate(t *testing.T) {
 	}
 }
 
+// Go reads the host's roots once in a process: so there is one authority in all
+// runs of the test below.
+var hostRoots struct {
+	once sync.Once
+	ca   *x509.Certificate
+	cert tls.Certificate
+}
+
 // What the host says about certificates, in its environment, is not read.
 func TestHostRootsAreNotUsed(t *testing.T) {
-	ca, cert := issuer(t, released.AddDate(-1, 0, 0), released.AddDate(1, 0, 0))
+	hostRoots.once.Do(func() {
+		hostRoots.ca, hostRoots.cert = issuer(t, released.AddDate(-1, 0, 0), released.AddDate(1, 0, 0))
+	})
+	ca, cert := hostRoots.ca, hostRoots.cert
 	file := filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Raw}), 0o600); err != nil {
 		t.Fatal(err)
