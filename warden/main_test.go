@@ -36,11 +36,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// Bodies of _start.
-var (
-	endsAtOnce = []byte{}
-	spins      = []byte{0x03, 0x40, 0x0c, 0x00, 0x0b} // loop: br 0
-)
+// spins is the body of a _start that never ends: loop, br 0.
+var spins = []byte{0x03, 0x40, 0x0c, 0x00, 0x0b}
 
 func module(body []byte) []byte {
 	b := []byte("\x00asm\x01\x00\x00\x00\x01\x04\x01\x60\x00\x00\x03\x02\x01\x00\x07\x0a\x01\x06_start\x00\x00")
@@ -51,7 +48,7 @@ func module(body []byte) []byte {
 // A host is the other end of a Keep that runs in this process. Its fields are
 // set before the Keep starts.
 type host struct {
-	body   []byte // of the guest's _start
+	body   []byte // of the guest's _start; nil ends at once
 	config string
 	tee    string // "": sim
 	now    func() time.Time
