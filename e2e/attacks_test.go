@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,6 +23,7 @@ import (
 
 	"github.com/donjon-tee/donjon/keep"
 	"github.com/donjon-tee/donjon/link"
+	silicon "github.com/donjon-tee/donjon/silicon/snp"
 	"github.com/donjon-tee/donjon/workload"
 )
 
@@ -357,6 +359,70 @@ func TestT32NoSeccomp(t *testing.T) {
 		_ = cmd.Run()
 		if got := cmd.ProcessState.ExitCode(); got != c.status || !strings.HasPrefix(out.String(), c.stdout) || c.stdout == "" && out.Len() > 0 || !strings.Contains(errs.String(), c.stderr) {
 			t.Errorf("%q: found %d, %q, %q; wanted %d, %q, %q", c.flags, got, out.String(), errs.String(), c.status, c.stdout, c.stderr)
+		}
+	}
+}
+
+// T28: a host that opens 100,000 connections to a Keep and resets them fills no
+// memory of it, and evidence is still given.
+func TestT28HostileHostOpensStreams(t *testing.T) {
+	l := newLab(t, "relay")
+	w := l.workload(t, "relay", map[string]string{"Donjon.toml": streams + webEntry("tls")})
+	conn, cmd := start(t, filepath.Join(l.dir, "donjon-keep"))
+	sess, err := link.Host(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sess.Close()
+	last := make(chan link.Exit, 1)
+	guest := l.sil.Guest(silicon.Launch{HostData: w.Digest}, func() [48]byte { return [48]byte{1} })
+	go func() {
+		for {
+			st, err := sess.Accept()
+			if err != nil {
+				return
+			}
+			go serve(st, guest, w, lie{}, last)
+		}
+	}()
+	evidence := func() error {
+		for {
+			st, err := sess.Open(link.ServiceEvidence, link.Marshal(link.EvidenceRequest{}))
+			if err != nil {
+				return err
+			}
+			var r link.EvidenceReply
+			var busy *link.ResetError
+			err = link.ReadRecord(st, link.MaxReportRecord, &r)
+			_ = st.Close()
+			if !errors.As(err, &busy) || busy.Code != link.CodeBusy {
+				return err
+			}
+		}
+	}
+	if err := evidence(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100_000 {
+		st, err := sess.Open(link.ServiceConn, link.Marshal(link.Conn{Index: 3, Peer: "1.2.3.4:5"}))
+		if err != nil {
+			t.Fatalf("after %d streams: %v", i, err)
+		}
+		st.Reset(link.CodeCancelled, "")
+	}
+	if err := evidence(); err != nil {
+		t.Errorf("the Keep gives no evidence any more: %v", err)
+	}
+	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(cmd.Process.Pid), "status"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			kib, err := strconv.Atoi(strings.Fields(rest)[0])
+			if err != nil || kib > 256<<10 {
+				t.Errorf("the warden used %s of memory, wanted at most 256 MiB", strings.TrimSpace(rest))
+			}
 		}
 	}
 }

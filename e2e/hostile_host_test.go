@@ -157,6 +157,9 @@ func serve(st *link.Stream, guest *silicon.Guest, w *workload.Workload, l lie, l
 		}
 	case link.ServiceStdin:
 		_ = st.CloseWrite()
+	case link.ServiceListen:
+		_ = link.WriteRecord(st, link.PortReply{OK: true, Addr: "here"})
+		_, _ = io.Copy(io.Discard, st)
 	default:
 		_, _ = io.Copy(io.Discard, st)
 	}

@@ -378,12 +378,12 @@ func (s *supervisor) serve(st *link.Stream) {
 		s.serveLog(st)
 	case link.ServiceExit:
 		var e link.Exit
-		if err := link.ReadRecord(st, link.MaxRecord, &e); err != nil {
-			return
+		err := link.ReadRecord(st, link.MaxRecord, &e)
+		if err == nil {
+			err = e.Check()
 		}
-		if err := e.Check(); err != nil {
-			s.Log(0, err.Error())
-			return
+		if err != nil { // there will be no other
+			e = link.Exit{Kind: link.ExitFailed, Text: "its last word cannot be read: " + err.Error()}
 		}
 		s.exit <- e
 	case link.ServiceDir:

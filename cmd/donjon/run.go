@@ -304,6 +304,9 @@ func (a *app) launch(f runFlags, p parsed, w *workload.Workload, program string)
 		o.Blobs = keep.Blobs{Dir: filepath.Join(a.cacheDir(), "blobs")}
 	}
 	a.detail("workload digest %s", w.Digest)
+	if n, m := len(w.Host.Args), len(w.Host.Env); n+m > 0 {
+		a.detail("not measured, as host_args and host_env have it: %d arguments, %d variables", n, m)
+	}
 	out, err := keep.Supervise(ctx, o)
 	if out.Stopped {
 		sig := name()

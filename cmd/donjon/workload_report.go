@@ -91,7 +91,7 @@ func reportConfig(c *workload.Config) *configReport {
 // kind in the first column.
 func printConfig(w io.Writer, c *workload.Config) {
 	line := func(kind, format string, args ...any) {
-		fmt.Fprintf(w, "%-12s %s\n", kind, printable(fmt.Sprintf(format, args...)))
+		fmt.Fprintf(w, "%-12s %s\n", kind, oneLine(fmt.Sprintf(format, args...)))
 	}
 	if len(c.Args) > 0 {
 		line("args", "%q", c.Args)
@@ -234,10 +234,10 @@ func (a *app) reportWorkload(w *workload.Workload, asJSON bool) error {
 	if asJSON {
 		return a.printJSON(r)
 	}
-	fmt.Fprintf(a.stdout, "workload     %s\ndigest       %s\nmanifest     %s\n", printable(w.Path), r.Digest, w.Manifest)
+	fmt.Fprintf(a.stdout, "workload     %s\ndigest       %s\nmanifest     %s\n", oneLine(w.Path), r.Digest, w.Manifest)
 	fmt.Fprintf(a.stdout, "config       %s, %d bytes\n", m.Config.Digest, m.Config.Size)
 	for _, l := range r.Layers {
-		fmt.Fprintf(a.stdout, "layer        %s, %d bytes, %s\n", l.Digest, l.Size, printable(l.What))
+		fmt.Fprintf(a.stdout, "layer        %s, %d bytes, %s\n", l.Digest, l.Size, oneLine(l.What))
 	}
 	printConfig(a.stdout, w.Config)
 	for _, x := range w.Host.Args {

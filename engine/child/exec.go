@@ -225,13 +225,7 @@ func execute(h Hooks, prog *engine.Program) (event, *os.File) {
 func assemble(spec Spec, fds []int) (engine.Guest, error) {
 	g := engine.Guest{Args: spec.Args, Env: spec.Env, MaxMemory: spec.MaxMemory}
 	if spec.NotBefore > 0 {
-		floor := time.Unix(spec.NotBefore, 0)
-		g.Now = func() time.Time {
-			if t := time.Now(); t.After(floor) {
-				return t
-			}
-			return floor
-		}
+		g.Now = notBefore(time.Now, time.Unix(spec.NotBefore, 0))
 	}
 	next := func() (int, error) {
 		if len(fds) == 0 {
@@ -262,6 +256,16 @@ func assemble(spec Spec, fds []int) (engine.Guest, error) {
 		return g, fmt.Errorf("child: %d descriptors more came than were announced", len(fds))
 	}
 	return g, nil
+}
+
+// notBefore is a clock that never shows less than floor (THREATS T10).
+func notBefore(now func() time.Time, floor time.Time) func() time.Time {
+	return func() time.Time {
+		if t := now(); t.After(floor) {
+			return t
+		}
+		return floor
+	}
 }
 
 func mount(m Mount, next func() (int, error)) (vfs.Dir, error) {

@@ -226,7 +226,7 @@ func (p *Process) Compiled() (cacheName string, cache *os.File, notes []string, 
 	if err != nil {
 		return "", nil, nil, p.gone(err)
 	}
-	if e.Kind != eventCompiled && f != nil {
+	if e.Kind != eventCompiled && f != nil { // nothing else has a descriptor
 		_ = f.Close()
 	}
 	if e.Kind == eventFailed {

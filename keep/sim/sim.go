@@ -160,11 +160,13 @@ func newConsole() *console { return &console{} }
 func (c *console) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	n := len(p)
+	p = p[max(0, n-consoleBytes):]
 	c.tail = append(c.tail, p...)
 	if over := len(c.tail) - consoleBytes; over > 0 {
 		c.tail = append(c.tail[:0], c.tail[over:]...)
 	}
-	return len(p), nil
+	return n, nil
 }
 
 func (c *console) lines() []string {
