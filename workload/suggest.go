@@ -1,0 +1,63 @@
+package workload
+
+import (
+	"fmt"
+	"strings"
+)
+
+// keys are the valid keys of each table, for suggestions.
+var keys = map[string][]string{
+	"":          {"steward", "steward_ca", "args", "env", "host_args", "host_env", "tee", "debug_log", "limits", "files", "data", "scratch", "host_dirs", "secrets"},
+	"limits":    {"memory", "cpu_time", "wall_time", "output"},
+	"files":     {"kind", "name", "prot", "addr", "host", "port", "client_ca", "client_auth", "ca"},
+	"data":      {"path", "guest"},
+	"scratch":   {"guest", "size"},
+	"host_dirs": {"guest"},
+	"secrets":   {"name", "env", "file"},
+}
+
+func neighbour(key []string) string {
+	if len(key) == 0 {
+		return ""
+	}
+	table, last := "", key[len(key)-1]
+	if len(key) > 1 {
+		table = key[0]
+	}
+	best, dist := "", 1<<30
+	for _, k := range keys[table] {
+		if d := distance(last, k); d < dist {
+			best, dist = k, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	if dist <= 1+len(best)/3 {
+		return fmt.Sprintf("did you mean %q?", best)
+	}
+	return "valid keys here: " + strings.Join(keys[table], ", ")
+}
+
+// distance is the Levenshtein distance of two short words.
+func distance(a, b string) int {
+	if len(a) > 64 {
+		return 1 << 20
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		prev := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			prev, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, prev+cost)
+		}
+	}
+	return row[len(b)]
+}
