@@ -49,7 +49,7 @@ func readLayer(root *os.Root, p NamedPath, room int) ([]byte, string, error) {
 	}
 	f, err := root.Open(filepath.FromSlash(p.Path))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, "", fmt.Errorf("%s, which the configuration names: %w", p.Path, ErrNotFound)
+		return nil, "", &ConfigError{What: p.Path + ", which it names: not found"}
 	}
 	if err != nil {
 		return nil, "", fmt.Errorf("workload: %w", err)

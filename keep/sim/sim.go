@@ -69,7 +69,7 @@ func Launch(_ context.Context, spec keep.Spec) (keep.Machine, error) {
 		m.notes = append(m.notes, x.What+": "+x.Why)
 	}
 	if err := m.start(spec, theirs, attr); err != nil {
-		if attr == nil || attr.Cloneflags == 0 {
+		if attr.Cloneflags == 0 {
 			_ = conn.Close()
 			return nil, fmt.Errorf("sim: starting %s: %w", spec.KeepProgram, err)
 		}
@@ -84,13 +84,16 @@ func Launch(_ context.Context, spec keep.Spec) (keep.Machine, error) {
 
 func (m *machine) start(spec keep.Spec, link *os.File, attr *syscall.SysProcAttr) error {
 	args := []string{"sim"}
-	if attr == nil || attr.Cloneflags&unix.CLONE_NEWNS == 0 {
+	if attr.Cloneflags&unix.CLONE_NEWNS == 0 {
 		args = append(args, "shared-mounts")
 	}
 	m.cmd = exec.Command(spec.KeepProgram, args...)
 	m.cmd.Env = []string{"GOTRACEBACK=none"}
 	m.cmd.ExtraFiles = []*os.File{link}
 	m.cmd.Stdout, m.cmd.Stderr = m.console, m.console
+	// A session of its own: Ctrl-C at a terminal is for the host's program, which
+	// ends the Keep in order.
+	attr.Setsid = true
 	m.cmd.SysProcAttr = attr
 	return m.cmd.Start()
 }
