@@ -281,6 +281,10 @@ func (a *app) keepProgram(named string) (string, error) {
 		}
 		named = filepath.Join(filepath.Dir(exe), "donjon-keep")
 	}
+	// Without a folder in it a name would be looked for in PATH.
+	if abs, err := filepath.Abs(named); err == nil {
+		named = abs
+	}
 	if st, err := os.Stat(named); err != nil || !st.Mode().IsRegular() {
 		return "", failHint(statusKeep, "make build makes it; --keep FILE names one", fmt.Errorf("no donjon-keep at %s", named))
 	}
