@@ -180,26 +180,34 @@ func decode(b []byte, file string) (*rawConfig, error) {
 		return nil, &ConfigError{File: file, What: err.Error()}
 	}
 	var raw rawConfig
+	if err := decodeStrictly(b, file, &raw, donjonKeys); err != nil {
+		return nil, err
+	}
+	return &raw, nil
+}
+
+// decodeStrictly reads TOML into one of the raw forms. Unknown keys are errors.
+func decodeStrictly(b []byte, file string, raw any, keys map[string][]string) error {
 	d := toml.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
-	err := d.Decode(&raw)
+	err := d.Decode(raw)
 	var strict *toml.StrictMissingError
 	if errors.As(err, &strict) && len(strict.Errors) > 0 {
 		first := strict.Errors[0]
 		line, col := first.Position()
 		key := first.Key()
-		return nil, &ConfigError{File: file, Line: line, Column: col,
-			What: fmt.Sprintf("unknown key %q", strings.Join(key, ".")), Suggestion: neighbour(key)}
+		return &ConfigError{File: file, Line: line, Column: col,
+			What: fmt.Sprintf("unknown key %q", strings.Join(key, ".")), Suggestion: neighbour(key, keys)}
 	}
 	var de *toml.DecodeError
 	if errors.As(err, &de) {
 		line, col := de.Position()
-		return nil, &ConfigError{File: file, Line: line, Column: col, What: strings.TrimPrefix(de.Error(), "toml: ")}
+		return &ConfigError{File: file, Line: line, Column: col, What: mistyped(strings.TrimPrefix(de.Error(), "toml: "), de.Key())}
 	}
 	if err != nil {
-		return nil, &ConfigError{File: file, What: err.Error()}
+		return &ConfigError{File: file, What: err.Error()}
 	}
-	return &raw, nil
+	return nil
 }
 
 func check(raw *rawConfig) (*Config, error) {

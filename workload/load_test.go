@@ -388,3 +388,16 @@ func TestArchiveForm(t *testing.T) {
 		}
 	}
 }
+
+func FuzzPrivateKey(f *testing.F) {
+	for _, s := range []string{"", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "PuTTY-User-Key-File-3: ", "\x30\x82\x00\x00"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		marked := append(append([]byte{}, b...), "\n-----BEGIN PRIVATE KEY-----\n"...)
+		if noPrivateKey("x", marked) == nil {
+			t.Errorf("a key behind %q was not found", b)
+		}
+		_ = noPrivateKey("x", b)
+	})
+}

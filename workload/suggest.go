@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// keys are the valid keys of each table, for suggestions.
-var keys = map[string][]string{
+// donjonKeys and enarxKeys are the valid keys of each table, for suggestions.
+var donjonKeys = map[string][]string{
 	"":          {"steward", "steward_ca", "args", "env", "host_args", "host_env", "tee", "debug_log", "limits", "files", "data", "scratch", "host_dirs", "secrets"},
 	"limits":    {"memory", "cpu_time", "wall_time", "output"},
 	"files":     {"kind", "name", "prot", "addr", "host", "port", "client_ca", "client_auth", "ca"},
@@ -16,7 +16,14 @@ var keys = map[string][]string{
 	"secrets":   {"name", "env", "file"},
 }
 
-func neighbour(key []string) string {
+var enarxKeys = map[string][]string{
+	"":      {"steward", "args", "env", "files"},
+	"files": {"kind", "name", "prot", "addr", "host", "port"},
+}
+
+// neighbour is a hint about an unknown key: the valid one that is nearest, or all
+// that are valid there.
+func neighbour(key []string, keys map[string][]string) string {
 	if len(key) == 0 {
 		return ""
 	}
@@ -60,4 +67,49 @@ func distance(a, b string) int {
 		}
 	}
 	return row[len(b)]
+}
+
+// wanted says in TOML's words what a field of the raw forms takes.
+func wanted(goType string) string {
+	switch goType {
+	case "string":
+		return "a string"
+	case "[]string":
+		return "an array of strings"
+	case "bool":
+		return "true or false"
+	case "int64":
+		return "a whole number"
+	case "map[string]string":
+		return "a table of strings"
+	}
+	if strings.HasPrefix(goType, "[]") {
+		return "an array of tables"
+	}
+	return "a table"
+}
+
+// mistyped puts the decoder's words about a value of the wrong type, which name
+// fields of this program, into those of the file. Other words stay.
+func mistyped(what string, key []string) string {
+	rest, ok := strings.CutPrefix(what, "cannot decode TOML ")
+	if !ok {
+		return what
+	}
+	found, rest, ok := strings.Cut(rest, " into ")
+	if !ok {
+		return what
+	}
+	if _, goType, ok := strings.Cut(rest, " of type "); ok {
+		rest = goType
+	}
+	article := "a "
+	if strings.ContainsAny(found[:1], "aeiou") {
+		article = "an "
+	}
+	what = "found " + article + found + ", wanted " + wanted(rest)
+	if len(key) > 0 {
+		what = strings.Join(key, ".") + ": " + what
+	}
+	return what
 }
