@@ -54,9 +54,10 @@ status through and uses 125 (no Keep), 126 (not runnable), 127 (not found).`,
 	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "say on stderr what is being done")
 	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "print nothing on stderr but errors")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError(err) })
-	root.CompletionOptions.HiddenDefaultCmd = true
+	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(
 		newCacheCommand(a),
+		newCompletionCommand(a),
 		newConfigCommand(a),
 		newImageCommand(a),
 		newInspectCommand(a),
@@ -64,5 +65,6 @@ status through and uses 125 (no Keep), 126 (not runnable), 127 (not found).`,
 		newRunCommand(a),
 		newVersionCommand(a),
 	)
+	completeValues(root)
 	return root
 }

@@ -54,10 +54,10 @@ type workloadFlags struct {
 func (f *workloadFlags) register(c *cobra.Command) {
 	c.Flags().StringArrayVar(&f.env, "env", nil, "set a variable of the workload, `NAME=VALUE` (measured)")
 	c.Flags().StringVar(&f.config, "config", "", "configuration beside a bare module, `FILE` (measured)")
-	c.Flags().StringVar(&f.memory, "memory", "", "limit of memory, such as 256MiB (measured)")
-	c.Flags().StringVar(&f.cpuTime, "cpu-time", "", "limit of processor time, such as 10s (measured)")
-	c.Flags().StringVar(&f.wallTime, "wall-time", "", "limit of time, such as 1m (measured)")
-	c.Flags().StringVar(&f.outp, "output", "", "limit of output, such as 10MiB (measured)")
+	c.Flags().StringVar(&f.memory, "memory", "", "limit of memory, a `SIZE` such as 256MiB (measured)")
+	c.Flags().StringVar(&f.cpuTime, "cpu-time", "", "limit of processor time, a `TIME` such as 10s (measured)")
+	c.Flags().StringVar(&f.wallTime, "wall-time", "", "limit of time, a `TIME` such as 1m (measured)")
+	c.Flags().StringVar(&f.outp, "output", "", "limit of output, a `SIZE` such as 10MiB (measured)")
 }
 
 func (f *workloadFlags) flags(args []string) workload.Flags {
@@ -99,20 +99,21 @@ run, 127 not found, 128+N ended by signal N.`,
 		},
 	}
 	f.register(c)
-	c.Flags().StringVar(&f.tee, "tee", "", "where to run: sim (a sandboxed process) or vm (a virtual machine); neither is a TEE")
+	c.Flags().StringVar(&f.tee, "tee", "", "`WHERE` to run: sim (a sandboxed process) or vm (a virtual machine); neither is a TEE")
 	c.Flags().StringArrayVar(&f.bind, "bind", nil, "move a declared listener, `NAME=ADDRESS:PORT` (not measured)")
 	c.Flags().StringArrayVar(&f.dir, "dir", nil, "give the workload a folder of this host, `HOST::GUEST` (sim alone, for development)")
 	c.Flags().StringArrayVar(&f.allowConnect, "allow-connect", nil, "let the workload reach link-local or metadata `ADDRESS`es")
 	c.Flags().StringVar(&f.evidence, "evidence", "", "write evidence about the Keep to `FILE`")
 	c.Flags().StringVar(&f.nonce, "nonce", "", "put this nonce into the evidence, 8 to 64 bytes in `HEX`")
-	c.Flags().DurationVar(&f.grace, "grace", 2*time.Second, "time to end after the first SIGINT or SIGTERM")
+	c.Flags().DurationVar(&f.grace, "grace", 2*time.Second, "`TIME` to end after the first SIGINT or SIGTERM")
 	c.Flags().StringVar(&f.keepProgram, "keep", "", "the donjon-keep to start, `FILE` (default: beside donjon)")
 	c.Flags().StringVar(&f.kernel, "kernel", "", "kernel of a vm Keep, `FILE` (default: found or downloaded)")
 	c.Flags().BoolVar(&f.weak, "weak-sandbox", false, "start a sim Keep although its sandbox cannot be applied")
 	c.Flags().BoolVar(&f.noCache, "no-cache", false, "compile anew, and store nothing")
 	c.Flags().BoolVar(&f.asJSON, "json", false, "say how the Keep ended in a line of JSON, the last on stderr")
-	c.Flags().StringVar(&f.maxMemory, "max-memory", "", "the host's own ceiling of guest memory (not measured)")
-	c.Flags().DurationVar(&f.maxCPU, "max-cpu", 0, "the host's own ceiling of processor time (not measured)")
+	c.Flags().StringVar(&f.maxMemory, "max-memory", "", "the host's own ceiling of guest memory, a `SIZE` (not measured)")
+	c.Flags().DurationVar(&f.maxCPU, "max-cpu", 0, "the host's own ceiling of processor time, a `TIME` (not measured)")
+	completeWorkload(c)
 	return c
 }
 
