@@ -298,6 +298,9 @@ func (a *app) launch(f runFlags, p parsed, w *workload.Workload, program string,
 		return fail(statusKeep, err)
 	}
 	sil, err := silicon.Open(filepath.Join(state, "silicon"))
+	if err != nil && hintOf(err) == "" {
+		return failHint(statusKeep, "the simulated root is kept there; XDG_STATE_HOME names another place", err)
+	}
 	if err != nil {
 		return fail(statusKeep, err)
 	}
