@@ -8,6 +8,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -361,6 +363,41 @@ func TestSignals(t *testing.T) {
 			}
 			b.clean(t)
 		}
+	})
+	t.Run("a guest that serves ends by itself", func(t *testing.T) {
+		port, err := freePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		conf := filepath.Join(b.dir, "web.toml")
+		text := "[[files]]\nkind = \"null\"\n[[files]]\nkind = \"stdout\"\n[[files]]\nkind = \"stderr\"\n" +
+			"[[files]]\nkind = \"listen\"\nname = \"web\"\nprot = \"tcp\"\naddr = \"127.0.0.1\"\nport = " + port + "\n"
+		if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		c := b.command("run", "-q", "--grace", "1h", "--config", conf, "server.wasm")
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "an answer", func() bool {
+			r, err := http.Get("http://127.0.0.1:" + port + "/")
+			if err != nil {
+				return false
+			}
+			_ = r.Body.Close()
+			return r.StatusCode == http.StatusOK
+		})
+		http.DefaultClient.CloseIdleConnections()
+		_ = c.Process.Signal(unix.SIGTERM)
+		if status := b.wait(t, c); status != 143 {
+			t.Errorf("found status %d", status)
+		}
+		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err != nil {
+			t.Errorf("the port is still taken: %v", err)
+		} else {
+			_ = l.Close()
+		}
+		b.clean(t)
 	})
 	t.Run("a guest that spins is ended after grace", func(t *testing.T) {
 		var errs bytes.Buffer
