@@ -27,8 +27,9 @@ bench:
 	$(GO) run ./bench/measure -o docs/benchmarks.md
 
 run: build examples
-	./bin/donjon run --tee sim --evidence out/evidence.cbor --nonce $$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n') out/examples/hello
-	./bin/donjon inspect out/evidence.cbor
+	nonce=$$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n'); \
+	./bin/donjon run --tee sim --evidence out/evidence.cbor --nonce $$nonce out/examples/hello && \
+	./bin/donjon inspect --nonce $$nonce out/evidence.cbor
 
 # Debian 12, 13 and Ubuntu 24.04 have these names.
 PACKAGES = clang lld wasi-libc libclang-rt-dev-wasm32 rustc libstd-rust-dev-wasm32 curl openssl qemu-system-x86
@@ -36,7 +37,8 @@ PACKAGES = clang lld wasi-libc libclang-rt-dev-wasm32 rustc libstd-rust-dev-wasm
 PACKAGES += $(if $(shell which npm 2>/dev/null),,nodejs npm)
 deps:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		dpkg -s $(PACKAGES) >/dev/null 2>&1 || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(PACKAGES); }; \
+		dpkg -s $(PACKAGES) >/dev/null 2>&1 || { apt-get update -q; DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(PACKAGES); } || \
+		echo "apt-get failed: tests that need what is missing skip"; \
 	else \
 		for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || echo "missing: $$p (tests that need it skip; as root, make test installs it)"; done; \
 	fi

@@ -63,7 +63,12 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			e.Setenv("VMCACHE", user)
-			for name, b := range map[string]string{"component.wasm": "\x00asm\x0d\x00\x01\x00", "short.wasm": "\x00asm\x01\x00\x00\x00\x01\x7f"} {
+			for name, b := range map[string]string{"component.wasm": "\x00asm\x0d\x00\x01\x00", "short.wasm": "\x00asm\x01\x00\x00\x00\x01\x7f",
+				// ()→() alone; one that imports env.foo; one whose _start is unreachable
+				"library.wasm": "\x00asm\x01\x00\x00\x00",
+				"import.wasm":  "\x00asm\x01\x00\x00\x00\x01\x04\x01\x60\x00\x00\x02\x0b\x01\x03env\x03foo\x00\x00",
+				"trap.wasm":    "\x00asm\x01\x00\x00\x00\x01\x04\x01\x60\x00\x00\x03\x02\x01\x00\x07\x0a\x01\x06_start\x00\x00\x0a\x05\x01\x03\x00\x00\x0b",
+			} {
 				if err := os.WriteFile(filepath.Join(e.WorkDir, name), []byte(b), 0o644); err != nil {
 					return err
 				}

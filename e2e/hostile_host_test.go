@@ -205,6 +205,7 @@ func TestLinkCut(t *testing.T) {
 	if err := build(dir); err != nil {
 		t.Fatal(err)
 	}
+	program := filepath.Join(dir, "donjon-keep")
 	for name, act := range map[string]func(net.Conn){
 		"cut at once":         func(c net.Conn) { _ = c.Close() },
 		"cut after its hello": func(c net.Conn) { _, _ = io.ReadFull(c, make([]byte, 16)); _ = c.Close() },
@@ -215,8 +216,111 @@ func TestLinkCut(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			conn, _ := start(t, filepath.Join(dir, "donjon-keep"))
+			conn, _ := start(t, program)
 			act(conn)
 		})
+	}
+	sil, err := silicon.Open(filepath.Join(dir, "silicon"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := workload.Load(filepath.Join(dir, "act.wasm"), workload.Flags{Args: []string{"spin"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	guest := sil.Guest(silicon.Launch{HostData: w.Digest}, func() [48]byte { return [48]byte{1} })
+	// Each stage is reached when its stream does what it says; the host stalls
+	// there, having said nothing more, and is then gone or mad.
+	for _, stage := range []string{"its log", "the offer", "half the module", "the report", "a report's half", "stdout", "the guest's first line"} {
+		for _, end := range []string{"cut", "garbage"} {
+			t.Run(end+" at "+stage, func(t *testing.T) {
+				conn, _ := start(t, program)
+				sess, err := link.Host(conn)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer sess.Close()
+				reached := make(chan struct{}, 8)
+				go func() {
+					for {
+						st, err := sess.Accept()
+						if err != nil {
+							return
+						}
+						go stallAt(stage, st, guest, w, reached)
+					}
+				}()
+				select {
+				case <-reached:
+				case <-sess.Done():
+					t.Fatalf("the Keep ended before: %v", sess.Err())
+				case <-time.After(time.Minute):
+					t.Fatal("the stage was not reached")
+				}
+				if end == "garbage" {
+					_, _ = conn.Write([]byte(strings.Repeat("\xff", 4096)))
+					select {
+					case <-sess.Done(): // the Keep has cut the link
+					case <-time.After(time.Minute):
+						t.Error("the Keep goes on after garbage")
+					}
+				}
+				_ = conn.Close()
+			})
+		}
+	}
+}
+
+// stallAt serves one stream as far as the stage and says that it is reached.
+func stallAt(stage string, st *link.Stream, guest *silicon.Guest, w *workload.Workload, reached chan<- struct{}) {
+	at := func(s string) bool {
+		if stage == s {
+			reached <- struct{}{}
+		}
+		return stage == s
+	}
+	switch st.Service() {
+	case link.ServiceLog:
+		at("its log")
+	case link.ServiceWorkload:
+		if at("the offer") {
+			return
+		}
+		_ = link.WriteRecord(st, link.Offer{Manifest: w.Manifest, NoCache: true})
+		blobs := w.Blobs()
+		_, _ = st.Write(blobs[0])
+		half := len(blobs[1]) / 2
+		_, _ = st.Write(blobs[1][:half])
+		if at("half the module") {
+			return
+		}
+		_, _ = st.Write(blobs[1][half:])
+		_ = st.CloseWrite()
+	case link.ServiceReport:
+		if at("the report") {
+			return
+		}
+		for {
+			b, err := link.ReadRaw(st, 64)
+			if err != nil {
+				return
+			}
+			if stage == "a report's half" {
+				_, _ = st.Write([]byte{0, 0, 4}) // of a record's length
+				at(stage)
+				return
+			}
+			r, _ := guest.Report([64]byte(b))
+			_ = link.WriteRecord(st, link.ReportReply{Report: r, Certs: guest.Certs()})
+		}
+	case link.ServiceStdout:
+		if at("stdout") {
+			return
+		}
+		if _, err := io.ReadFull(st, make([]byte, 6)); err == nil {
+			at("the guest's first line")
+		}
+	default:
+		_, _ = io.Copy(io.Discard, st)
 	}
 }

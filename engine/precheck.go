@@ -12,6 +12,12 @@ import (
 // the Go toolchain made it.
 func precheck(b []byte) (isGo bool, err error) {
 	const hint = "wanted a WebAssembly module (WASI preview 1), as made by GOOS=wasip1, clang --target=wasm32-wasi or rustc --target wasm32-wasi"
+	switch {
+	case len(b) == 0:
+		return false, &ModuleError{What: "the module is empty", hint: hint}
+	case len(b) < 8 && bytes.HasPrefix([]byte("\x00asm\x01\x00\x00\x00"), b):
+		return false, &ModuleError{What: fmt.Sprintf("the module is cut short: found %d bytes of its first 8", len(b)), hint: "fetch or build it anew"}
+	}
 	if len(b) < 8 || !bytes.Equal(b[:4], []byte("\x00asm")) {
 		return false, &ModuleError{What: fmt.Sprintf("this is no WebAssembly module: it begins with %q", b[:min(8, len(b))]), hint: hint}
 	}

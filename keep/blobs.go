@@ -51,6 +51,9 @@ func (b Blobs) serve(st *link.Stream) {
 		reply := link.BlobReply{OK: true}
 		if err := b.put(st, path, q.Size); err != nil {
 			reply = link.BlobReply{Error: err.Error()}
+			// The rest is taken and dropped: the Keep hears the reason when it has
+			// sent all.
+			_, _ = io.Copy(io.Discard, io.LimitReader(st, int64(min(q.Size, link.MaxBlob))))
 		}
 		_ = link.WriteRecord(st, reply)
 	case link.BlobDelete:

@@ -50,6 +50,7 @@ type Options struct {
 	Stop  <-chan struct{}
 	Grace time.Duration
 	// WantEvidence asks for evidence once the Keep can give it. Nonce may be nil.
+	// Evidence that cannot be had or that OnEvidence refuses ends the Keep.
 	WantEvidence bool
 	Nonce        []byte
 	OnEvidence   func([]byte) error
@@ -88,6 +89,16 @@ func (e *StageError) Error() string {
 
 func (e *StageError) Unwrap() error { return e.Err }
 
+// An OutputError says that what the workload writes cannot be handed on: its
+// reader is gone (EPIPE), a disk is full. It ends the Keep.
+type OutputError struct {
+	What string // stdout or stderr
+	Err  error
+}
+
+func (e *OutputError) Error() string { return e.What + " cannot be written: " + e.Err.Error() }
+func (e *OutputError) Unwrap() error { return e.Err }
+
 type supervisor struct {
 	Options
 	sess *link.Session
@@ -95,6 +106,8 @@ type supervisor struct {
 
 	stage   atomic.Pointer[string]
 	exit    chan link.Exit
+	broken  chan *OutputError // an output that cannot be written
+	proof   chan error        // what came of the evidence, once; nil where none is wanted
 	outputs sync.WaitGroup
 	asked   chan struct{} // closed when the Keep asks for its workload
 	once    sync.Once
@@ -134,6 +147,7 @@ func Supervise(ctx context.Context, o Options) (Outcome, error) {
 	s := &supervisor{
 		Options: o, ctx: ctx,
 		exit:   make(chan link.Exit, 1),
+		broken: make(chan *OutputError, 2),
 		asked:  make(chan struct{}),
 		opened: map[opening]bool{}, serving: map[link.Service]int{},
 		conns: make(chan struct{}, link.MaxStreams-128),
@@ -147,7 +161,8 @@ func Supervise(ctx context.Context, o Options) (Outcome, error) {
 	defer s.closeListeners()
 	go s.acceptLoop()
 	if o.WantEvidence {
-		go s.fetchEvidence()
+		s.proof = make(chan error, 1)
+		go func() { s.proof <- s.fetchEvidence() }()
 	}
 	return s.wait()
 }
@@ -204,7 +219,7 @@ func (s *supervisor) greet() error {
 func (s *supervisor) wait() (Outcome, error) {
 	patience := time.NewTimer(s.Patience)
 	defer patience.Stop()
-	stop, asked := s.Stop, s.asked
+	stop, asked, proof := s.Stop, s.asked, s.proof
 	var grace <-chan time.Time
 	var out Outcome
 	for {
@@ -228,25 +243,15 @@ func (s *supervisor) wait() (Outcome, error) {
 			return out, nil
 		case <-s.ctx.Done():
 			return out, s.lost(context.Cause(s.ctx))
+		case err := <-s.broken:
+			return out, err
+		case err := <-proof:
+			if proof = nil; err != nil {
+				return out, err
+			}
 		case e := <-s.exit:
 			out.Exit = e
-			// What the workload wrote before its end is on its way to us.
-			drained := make(chan struct{})
-			go func() { s.outputs.Wait(); close(drained) }()
-			for {
-				select {
-				case <-drained:
-					return out, nil
-				case <-stop:
-					stop = nil
-					out.Stopped = true
-					return out, nil
-				case <-grace:
-					return out, nil
-				case <-s.sess.Done():
-					return out, nil
-				}
-			}
+			return s.finish(out, stop, grace, proof)
 		case <-s.sess.Done():
 			select {
 			case e := <-s.exit:
@@ -263,6 +268,47 @@ func (s *supervisor) wait() (Outcome, error) {
 			}
 			return out, s.lost(err)
 		}
+	}
+}
+
+// finish waits for what is still on its way after a Keep's last word: what the
+// workload wrote, and the evidence.
+func (s *supervisor) finish(out Outcome, stop <-chan struct{}, grace <-chan time.Time, proof <-chan error) (Outcome, error) {
+	switch out.Exit.Kind {
+	case link.ExitStatus, link.ExitTrap, link.ExitLimit:
+	default:
+		proof = nil // a Keep that ran nothing may have none to give
+	}
+	if out.Exit.Kind == link.ExitLimit && grace == nil {
+		// A limit ends the run, also where nobody reads what was written.
+		t := time.NewTimer(s.Grace)
+		defer t.Stop()
+		grace = t.C
+	}
+	drained := make(chan struct{})
+	go func(done chan<- struct{}) { s.outputs.Wait(); close(done) }(drained)
+	for drained != nil || proof != nil {
+		select {
+		case <-drained:
+			drained = nil
+		case err := <-proof:
+			if proof = nil; err != nil {
+				return out, err
+			}
+		case <-stop:
+			out.Stopped = true
+			return out, nil
+		case <-grace:
+			return out, nil
+		case <-s.sess.Done():
+			drained, proof = nil, nil
+		}
+	}
+	select {
+	case err := <-s.broken:
+		return out, err
+	default:
+		return out, nil
 	}
 }
 
@@ -301,26 +347,26 @@ func (s *supervisor) keepListener(c io.Closer) bool {
 	return true
 }
 
-func (s *supervisor) fetchEvidence() {
+func (s *supervisor) fetchEvidence() error {
 	st, err := s.sess.Open(link.ServiceEvidence, link.Marshal(link.EvidenceRequest{Nonce: s.Nonce}))
-	if err != nil {
-		return
-	}
-	defer st.Close()
-	var r link.EvidenceReply
-	if err := link.ReadRecord(st, link.MaxReportRecord, &r); err != nil {
-		if s.sess.Err() == nil {
-			s.Log(0, "evidence: "+err.Error())
+	if err == nil {
+		defer st.Close()
+		var r link.EvidenceReply
+		err = link.ReadRecord(st, link.MaxReportRecord, &r)
+		if err == nil && r.Error != "" {
+			err = errors.New("the Keep says " + r.Error)
 		}
-		return
+		if err == nil {
+			err = s.OnEvidence(r.Evidence)
+		}
 	}
-	if r.Error != "" {
-		s.Log(0, "evidence: the Keep says "+r.Error)
-		return
+	if err != nil && s.sess.Err() != nil {
+		return nil // how the Keep ended is what counts
 	}
-	if err := s.OnEvidence(r.Evidence); err != nil {
-		s.Log(0, "evidence: "+err.Error())
+	if err != nil {
+		return fmt.Errorf("evidence: %w", err)
 	}
+	return nil
 }
 
 func (s *supervisor) acceptLoop() {
@@ -354,7 +400,7 @@ func (s *supervisor) serve(st *link.Stream) {
 	switch st.Service() {
 	case link.ServiceWorkload:
 		s.once.Do(func() { close(s.asked) })
-		s.at("self-check and compiling")
+		s.at("self-check, compiling and running")
 		s.serveWorkload(st)
 	case link.ServiceStdin:
 		s.serveStdin(st)
@@ -460,13 +506,30 @@ func (s *supervisor) serveOutput(st *link.Stream, what string, w io.Writer) {
 		w = io.Discard
 	}
 	st.Grow(1 << 20)
-	if _, err := io.CopyBuffer(onlyWriter{w}, onlyReader{st}, make([]byte, link.MaxPayload)); err != nil {
-		if s.sess.Err() == nil {
-			st.Reset(link.CodeFailed, what+" cannot be written")
-		}
+	noting := &notingWriter{w: w}
+	_, err := io.CopyBuffer(onlyWriter{noting}, onlyReader{st}, make([]byte, link.MaxPayload))
+	if noting.err != nil {
+		s.broken <- &OutputError{What: what, Err: reason(noting.err)} // two outputs, room for two
+		st.Reset(link.CodeFailed, what+" cannot be written")
 		return
 	}
-	_ = st.Close()
+	if err == nil {
+		_ = st.Close()
+	}
+}
+
+// notingWriter remembers that writing failed: a copy's error may be its reader's.
+type notingWriter struct {
+	w   io.Writer
+	err error
+}
+
+func (n *notingWriter) Write(p []byte) (int, error) {
+	m, err := n.w.Write(p)
+	if err != nil {
+		n.err = err
+	}
+	return m, err
 }
 
 var _ net.Conn = (*link.Stream)(nil)

@@ -30,6 +30,7 @@ func (p *prober) vm() Backend {
 		}
 		l.may(q.err == nil && !q.version.less(version{7, 2}), c)
 	}
+	p.guestInstructions(&l)
 	if p.kvm(&l, "vm", false) {
 		// Some hypervisors offer a /dev/kvm on which no kernel boots.
 		l.add(Check{
@@ -41,6 +42,32 @@ func (p *prober) vm() Backend {
 	return Backend{
 		Name: "vm", Title: "virtual machine", Checks: l.checks,
 		Note: "not a TEE: isolates the workload from the host, hides nothing from it; its silicon is simulated",
+	}
+}
+
+// guestInstructions adds what a guest on KVM has of this processor. A Keep starts
+// without: its kernel then has other entropy and slower switches.
+func (p *prober) guestInstructions(l *list) {
+	if p.h.Arch != "amd64" {
+		return
+	}
+	first, ok1 := p.leaf(1, 0)
+	seventh, ok7 := p.leaf(7, 0)
+	for _, i := range []struct {
+		name, what, source string
+		known, has         bool
+	}{
+		{"rdrand", "RDRAND", "CPUID 1:ECX[30]", ok1, first.ECX>>30&1 == 1},
+		{"fsgsbase", "FSGSBASE", "CPUID 7:EBX[0]", ok7, seventh.EBX&1 == 1},
+	} {
+		c := Check{Code: "vm-cpu-" + i.name, Title: i.what + " instruction", Found: yesNo(i.has), Wanted: "yes", Source: i.source,
+			Hint: "a hypervisor below this machine may hide it"}
+		if !i.known {
+			c.Status, c.Found = NotMade, errUnknown.Error()
+			l.add(c)
+			continue
+		}
+		l.may(i.has, c)
 	}
 }
 

@@ -27,6 +27,7 @@ const (
 	maxHandshakes  = 128 // at once; more wait
 	argvZero       = "main.wasm"
 	maxMemoryGuest = 4 << 30
+	drainTime      = time.Second // for output still on its way after a limit
 )
 
 // ports are the listeners of the guest: what the host connects comes in here.
@@ -127,21 +128,17 @@ func (w *warden) runGuest(data []*os.File) (link.Exit, error) {
 	if w.stopped.Load() {
 		return link.Exit{Kind: link.ExitStopped}, nil
 	}
-	compiling, err := w.Child.CPU()
-	if err != nil {
-		return link.Exit{}, fmt.Errorf("warden: the processor time of the guest: %w", err)
-	}
 	if err := w.Child.Start(spec, guest); err != nil {
 		return link.Exit{}, err
 	}
-	go w.watch(ctx, compiling)
+	go w.watch(ctx)
 	out, err := w.Child.Wait()
 	cancel()
 	w.Child.Kill()
 	<-w.Child.Ended()
-	outputs.Wait() // the child's ends are closed: what it wrote is read to its end
-	if text := w.limit.Load(); text != nil {
-		return link.Exit{Kind: link.ExitLimit, Text: *text}, nil
+	w.drain(&outputs)
+	if over := w.limit.Load(); over != nil {
+		return *over, nil
 	}
 	if err != nil {
 		return link.Exit{}, err
@@ -149,12 +146,39 @@ func (w *warden) runGuest(data []*os.File) (link.Exit, error) {
 	if out.MemoryRefused && (out.Trap != "" || out.Status != 0) {
 		return link.Exit{Kind: link.ExitLimit, Status: out.Status,
 			Text: fmt.Sprintf("the workload asked for more memory than its limit of %s and ended", megabytes(spec.MaxMemory)),
-			Hint: "raise limits.memory or --memory"}, nil
+			Hint: w.memoryHint()}, nil
 	}
 	if out.Trap != "" {
 		return link.Exit{Kind: link.ExitTrap, Text: out.Trap}, nil
 	}
 	return link.Exit{Kind: link.ExitStatus, Status: out.Status}, nil
+}
+
+// drain waits until what the guest wrote is on its way: the child's ends are
+// closed, so there is an end. After a limit it does not wait for a reader that
+// has stalled.
+func (w *warden) drain(outputs *sync.WaitGroup) {
+	done := make(chan struct{})
+	go func() { outputs.Wait(); close(done) }()
+	var late <-chan time.Time
+	if w.limit.Load() != nil {
+		late = time.After(drainTime)
+	}
+	select {
+	case <-done:
+	case <-late:
+	case <-w.sess.Done():
+	}
+}
+
+func (w *warden) memoryHint() string {
+	switch own := w.cfg.Limits.Memory; {
+	case w.offer.MaxMemory > 0 && (own == 0 || w.offer.MaxMemory < own) && w.offer.MaxMemory < maxMemoryGuest:
+		return "this is the host's own ceiling; raise --max-memory"
+	case own == 0 || own >= maxMemoryGuest:
+		return "a WebAssembly module can have no more"
+	}
+	return "raise limits.memory or --memory"
 }
 
 func megabytes(n uint64) string {
@@ -234,7 +258,7 @@ func (w *warden) openFile(index uint32, f workload.File, outputs *sync.WaitGroup
 		}
 		outputs.Go(func() {
 			if _, err := move(st, ours, budget); errors.Is(err, errLimit) {
-				w.over(fmt.Sprintf("the workload reached its limit of %d bytes of output", w.cfg.Limits.Output))
+				w.over(fmt.Sprintf("the workload reached its limit of %d bytes of output", w.cfg.Limits.Output), "raise limits.output or --output")
 			}
 			_ = ours.Close()
 			_ = st.CloseWrite()

@@ -59,7 +59,7 @@ type warden struct {
 	identity *identity
 	proved   chan struct{}   // closed once identity can give evidence
 	code     chan *codeCache // given once the child knows whether machine code comes
-	limit    atomic.Pointer[string]
+	limit    atomic.Pointer[link.Exit]
 	stopped  atomic.Bool
 	output   atomic.Int64
 	ports    ports
@@ -169,8 +169,8 @@ func (w *warden) live() link.Exit {
 	}
 	exit, err := w.runGuest(data)
 	if err != nil {
-		if text := w.limit.Load(); text != nil {
-			return link.Exit{Kind: link.ExitLimit, Text: *text}
+		if over := w.limit.Load(); over != nil {
+			return *over
 		}
 		if w.stopped.Load() {
 			return link.Exit{Kind: link.ExitStopped}
@@ -405,16 +405,21 @@ func (w *warden) serveEvidence(st *link.Stream) {
 }
 
 // watch ends the guest when a limit is reached. The child is killed: nothing
-// else interrupts compiled code. What compiling cost is not the guest's.
-func (w *warden) watch(ctx context.Context, compiling time.Duration) {
+// else interrupts compiled code.
+func (w *warden) watch(ctx context.Context) {
 	cpu, wall := w.cfg.Limits.CPUTime, w.cfg.Limits.WallTime
+	cpuHint := "raise limits.cpu_time or --cpu-time"
 	if c := time.Duration(w.offer.MaxCPU) * time.Millisecond; c > 0 && (cpu == 0 || c < cpu) {
-		cpu = c
+		cpu, cpuHint = c, "this is the host's own ceiling; raise --max-cpu"
 	}
 	if cpu == 0 && wall == 0 {
 		return
 	}
 	start := time.Now()
+	before, err := w.Child.CPU() // what compiling took is not the workload's
+	if err != nil {
+		before = 0
+	}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -424,20 +429,20 @@ func (w *warden) watch(ctx context.Context, compiling time.Duration) {
 		case <-tick.C:
 		}
 		if wall > 0 && time.Since(start) >= wall {
-			w.over(fmt.Sprintf("the workload reached its limit of %s of wall time", wall))
+			w.over(fmt.Sprintf("the workload reached its limit of %s of wall time", wall), "raise limits.wall_time or --wall-time")
 			return
 		}
 		if cpu > 0 {
-			if used, err := w.Child.CPU(); err == nil && used-compiling >= cpu {
-				w.over(fmt.Sprintf("the workload reached its limit of %s of processor time", cpu))
+			if used, err := w.Child.CPU(); err == nil && used-before >= cpu {
+				w.over(fmt.Sprintf("the workload reached its limit of %s of processor time", cpu), cpuHint)
 				return
 			}
 		}
 	}
 }
 
-func (w *warden) over(text string) {
-	if w.limit.CompareAndSwap(nil, &text) {
+func (w *warden) over(text, hint string) {
+	if w.limit.CompareAndSwap(nil, &link.Exit{Kind: link.ExitLimit, Text: text, Hint: hint}) {
 		w.Child.Kill()
 	}
 }

@@ -117,7 +117,9 @@ func TestConfigErrors(t *testing.T) {
 		{"unknown key in a table", "[limits]\n\nmemroy = \"1MiB\"", 3, `"limits.memroy"`, `"memory"`},
 		{"unknown key in files", "[[files]]\nkind = \"null\"\nprto = \"tls\"", 3, `"files.prto"`, `"prot"`},
 		{"a key of another table", "[limits]\nsteward = \"x\"", 2, "steward", "valid keys here"},
-		{"wrong type", "\nargs = 3", 2, "", ""},
+		{"wrong type", "\nargs = 3", 2, "args: found an integer, wanted an array of strings", ""},
+		{"wrong type in files", "[[files]]\nport = \"80\"", 2, "files.port: found a string, wanted a whole number", ""},
+		{"wrong type of a variable", "[env]\nA = true", 2, "env.A: found a boolean, wanted a string", ""},
 		{"syntax", "args = [", 1, "", ""},
 		{"not UTF-8", "args = [\"\xff\"]", 0, "UTF-8", ""},
 		{"nested", "x = " + strings.Repeat("[", 1<<19), 0, "nested", ""},
@@ -230,6 +232,18 @@ func TestParseEnarx(t *testing.T) {
 			}
 			roundTrip(t, got)
 		})
+	}
+	for toml, hint := range map[string]string{
+		"\nargz = []":                     `did you mean "args"?`,
+		"\n[[files]]\nprto = \"tls\"":     `did you mean "prot"?`,
+		"\n[limits]\nmemory = \"1MiB\"":   "valid keys here: steward, args, env, files; what Donjon adds belongs in a Donjon.toml",
+		"\n[[files]]\nclient_ca = \"ca\"": "valid keys here: kind, name, prot, addr, host, port; what",
+	} {
+		_, err := ParseEnarx([]byte(toml), "Enarx.toml")
+		var ce *ConfigError
+		if !errors.As(err, &ce) || ce.Line < 2 || !strings.HasPrefix(ce.Hint(), hint) {
+			t.Errorf("%q: found %v, %+v, wanted the hint %q", toml, err, ce, hint)
+		}
 	}
 	for _, bad := range []string{"[limits]\nmemory = \"1MiB\"", "x = 1", "steward = \"http://s\"",
 		"[[files]]\nkind = \"listen\"\nname = \"l\"\nprot = \"tls\"\nclient_ca = \"x\"", "[[files]]\nkind = \"listen\"\nprot = \"tls\""} {

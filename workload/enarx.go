@@ -1,12 +1,9 @@
 package workload
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"strings"
-
-	"github.com/pelletier/go-toml/v2"
 )
 
 // enarxConfig is all that an Enarx.toml of Enarx 0.7 can say.
@@ -34,23 +31,12 @@ func ParseEnarx(b []byte, file string) (*Config, error) {
 		return nil, &ConfigError{File: file, What: err.Error()}
 	}
 	var e enarxConfig
-	d := toml.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	err := d.Decode(&e)
-	var strict *toml.StrictMissingError
-	if errors.As(err, &strict) && len(strict.Errors) > 0 {
-		line, col := strict.Errors[0].Position()
-		return nil, &ConfigError{File: file, Line: line, Column: col,
-			What:       fmt.Sprintf("unknown key %q", strings.Join(strict.Errors[0].Key(), ".")),
-			Suggestion: "an Enarx.toml has steward, args, env and files; what Donjon adds belongs in a Donjon.toml"}
-	}
-	var de *toml.DecodeError
-	if errors.As(err, &de) {
-		line, col := de.Position()
-		return nil, &ConfigError{File: file, Line: line, Column: col, What: strings.TrimPrefix(de.Error(), "toml: ")}
-	}
-	if err != nil {
-		return nil, &ConfigError{File: file, What: err.Error()}
+	if err := decodeStrictly(b, file, &e, enarxKeys); err != nil {
+		var c *ConfigError
+		if errors.As(err, &c) && strings.HasPrefix(c.What, "unknown key") && !strings.HasPrefix(c.Suggestion, "did you mean") {
+			c.Suggestion += "; what Donjon adds belongs in a Donjon.toml"
+		}
+		return nil, err
 	}
 	files := []rawFile{}
 	for _, f := range e.Files {

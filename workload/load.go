@@ -1,17 +1,12 @@
 package workload
 
 import (
-	"archive/tar"
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
-	"sort"
 	"strings"
 	"unicode/utf8"
 )
@@ -213,144 +208,4 @@ func (c *Config) merge(f Flags) error {
 		c.HostDirs = append(c.HostDirs, HostDir{Guest: g})
 	}
 	return nil
-}
-
-func readBounded(name string, most int64) ([]byte, error) {
-	// Opening a named pipe would wait for its writer, so its kind is looked at first.
-	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("workload: %s is no regular file", name)
-	}
-	f, err := os.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: %w", name, ErrNotFound)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("workload: %w", err)
-	}
-	defer f.Close()
-	return readAll(f, name, most)
-}
-
-func readAll(f fs.File, name string, most int64) ([]byte, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("workload: %w", err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("workload: %s is no regular file", name)
-	}
-	if info.Size() > most {
-		return nil, fmt.Errorf("workload: %s has %d bytes, at most %d", name, info.Size(), most)
-	}
-	b := make([]byte, info.Size())
-	if _, err := io.ReadFull(f, b); err != nil {
-		return nil, fmt.Errorf("workload: %s: %w", name, err)
-	}
-	return b, nil
-}
-
-func readLayer(root *os.Root, p NamedPath, room int) ([]byte, string, error) {
-	if info, err := root.Stat(filepath.FromSlash(p.Path)); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
-		return nil, "", fmt.Errorf("workload: %s is neither a file nor a folder", p.Path)
-	}
-	f, err := root.Open(filepath.FromSlash(p.Path))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, "", fmt.Errorf("%s, which the configuration names: %w", p.Path, ErrNotFound)
-	}
-	if err != nil {
-		return nil, "", fmt.Errorf("workload: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, "", fmt.Errorf("workload: %w", err)
-	}
-	if info.IsDir() {
-		if !p.Data {
-			return nil, "", &ConfigError{What: p.Path + " is a folder, wanted a file"}
-		}
-		sub, err := root.OpenRoot(filepath.FromSlash(p.Path))
-		if err != nil {
-			return nil, "", fmt.Errorf("workload: %w", err)
-		}
-		defer sub.Close()
-		b, err := Archive(sub.FS(), p.Path, room)
-		return b, MediaFolder, err
-	}
-	b, err := readAll(f, p.Path, int64(room))
-	if err != nil {
-		return nil, "", err
-	}
-	return b, MediaFile, noPrivateKey(p.Path, b)
-}
-
-const maxEntries = 100_000
-
-// Archive packs a folder into one layer: an uncompressed tar, entries sorted by
-// path, folders and regular files alone, no times, owners or modes but 0555 and
-// 0444, so that the same files give the same bytes everywhere. Links and devices
-// are refused, as is a private key.
-func Archive(fsys fs.FS, name string, room int) ([]byte, error) {
-	var paths []string
-	err := fs.WalkDir(fsys, ".", func(p string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if p == "." {
-			return nil
-		}
-		if !d.IsDir() && !d.Type().IsRegular() {
-			return fmt.Errorf("%s/%s is neither a file nor a folder; links are not followed", name, p)
-		}
-		if paths = append(paths, p); len(paths) > maxEntries {
-			return fmt.Errorf("%s has more than %d entries", name, maxEntries)
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("workload: %w", err)
-	}
-	sort.Strings(paths)
-	var buf bytes.Buffer
-	tw := tar.NewWriter(&buf)
-	for _, p := range paths {
-		f, err := fsys.Open(p)
-		if err != nil {
-			return nil, fmt.Errorf("workload: %w", err)
-		}
-		err = archiveOne(tw, f, p, path.Join(name, p), room-buf.Len())
-		_ = f.Close()
-		if err != nil {
-			return nil, err
-		}
-	}
-	if err := tw.Close(); err != nil {
-		return nil, fmt.Errorf("workload: %w", err)
-	}
-	return buf.Bytes(), nil
-}
-
-func archiveOne(tw *tar.Writer, f fs.File, p, shown string, room int) error {
-	info, err := f.Stat()
-	if err != nil {
-		return fmt.Errorf("workload: %w", err)
-	}
-	h := &tar.Header{Typeflag: tar.TypeReg, Name: p, Mode: 0o444, Format: tar.FormatPAX}
-	var b []byte
-	if info.IsDir() {
-		h.Typeflag, h.Name, h.Mode = tar.TypeDir, p+"/", 0o555
-	} else {
-		if b, err = readAll(f, shown, int64(max(0, room))); err != nil {
-			return err
-		}
-		if err := noPrivateKey(shown, b); err != nil {
-			return err
-		}
-		h.Size = int64(len(b))
-	}
-	if err := tw.WriteHeader(h); err != nil {
-		return fmt.Errorf("workload: %s: %w", shown, err)
-	}
-	_, err = tw.Write(b)
-	return err
 }

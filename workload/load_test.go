@@ -240,7 +240,7 @@ func TestLoadErrors(t *testing.T) {
 		{name: "argument with a zero byte", files: map[string]string{"main.wasm": ok}, flags: Flags{Args: []string{"a\x00"}}, as: config},
 		{name: "argument that is no UTF-8", files: map[string]string{"main.wasm": ok}, flags: Flags{Args: []string{"\xff"}}, as: usage},
 		{name: "too many bytes of arguments", files: map[string]string{"main.wasm": ok}, flags: Flags{Args: slicesOf(strings.Repeat("x", 60_000), 20)}, as: config},
-		{name: "named file missing", files: map[string]string{"main.wasm": ok, "Donjon.toml": "[[data]]\npath = \"d\"\nguest = \"/d\""}, is: ErrNotFound},
+		{name: "named file missing", files: map[string]string{"main.wasm": ok, "Donjon.toml": "[[data]]\npath = \"d\"\nguest = \"/d\""}, as: config},
 		{name: "authorities are a folder", files: map[string]string{"main.wasm": ok, "ca/": "", "Donjon.toml": "[[files]]\nkind=\"connect\"\nprot=\"tls\"\nhost=\"h\"\nca=\"ca\""}, as: config},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -387,4 +387,17 @@ func TestArchiveForm(t *testing.T) {
 			t.Errorf("a file of 2000 bytes was packed into %d", room)
 		}
 	}
+}
+
+func FuzzPrivateKey(f *testing.F) {
+	for _, s := range []string{"", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "PuTTY-User-Key-File-3: ", "\x30\x82\x00\x00"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		marked := append(append([]byte{}, b...), "\n-----BEGIN PRIVATE KEY-----\n"...)
+		if noPrivateKey("x", marked) == nil {
+			t.Errorf("a key behind %q was not found", b)
+		}
+		_ = noPrivateKey("x", b)
+	})
 }

@@ -73,6 +73,9 @@ kind = "stderr"
 #guest = "/tmp"
 #size = "64MiB"
 
+# Folders of the host are not declared here but given on the command line, in sim
+# alone and for development: donjon run --dir HOST::GUEST.
+
 # Secrets that the Steward releases, each into a variable or a file.
 #[[secrets]]
 #name = "token"

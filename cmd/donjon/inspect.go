@@ -49,6 +49,7 @@ exit status: 0 done, 1 failed, 2 wrong usage, 10 the evidence is not genuine.`,
 	c.Flags().StringVar(&f.root, "root", "", "simulated root to hold evidence against, a certificate's `FILE` or fingerprint (default: this machine's)")
 	c.Flags().StringVar(&f.nonce, "nonce", "", "the nonce that evidence must hold, 8 to 64 bytes in `HEX`")
 	c.Flags().BoolVar(&f.asJSON, "json", false, "print JSON")
+	completeWorkload(c)
 	return c
 }
 

@@ -76,7 +76,11 @@ func inspectEvidence(a *app, data []byte, o evidenceOptions) error {
 // there is none yet, the fingerprint is empty.
 func (a *app) namedRoot(named string) (fingerprint, source string, err error) {
 	if named == "" {
-		s, err := silicon.Read(filepath.Join(a.stateDir(), "silicon"))
+		state, err := a.stateDir()
+		if err != nil {
+			return "", "this user has no home folder", nil
+		}
+		s, err := silicon.Read(filepath.Join(state, "silicon"))
 		if errors.Is(err, fs.ErrNotExist) {
 			return "", "this machine has made no root yet", nil
 		}

@@ -4,8 +4,12 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -23,7 +27,7 @@ type app struct {
 }
 
 func main() {
-	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}
+	a := &app{stdin: os.Stdin, stdout: &output{File: os.Stdout}, stderr: os.Stderr, getenv: os.Getenv}
 	os.Exit(a.run(os.Args[1:]))
 }
 
@@ -34,8 +38,59 @@ func (a *app) run(args []string) int {
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	return a.report(root.Execute())
+	err := root.Execute()
+	if out, ok := a.stdout.(*output); ok && out.err != nil && (err == nil || errors.Is(err, out.err)) {
+		err = fmt.Errorf("stdout cannot be written: %w", out.err)
+	}
+	return a.report(err)
 }
+
+// newHelpCommand is cobra's, but that an unknown topic is wrong usage.
+func newHelpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "show how a command is used",
+		ValidArgsFunction: func(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			var names []string
+			if at, _, err := c.Root().Find(args); err == nil {
+				for _, sub := range at.Commands() {
+					if !sub.Hidden {
+						names = append(names, sub.Name()+"\t"+sub.Short)
+					}
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			at, rest, err := c.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return failHint(statusUsage, "donjon help lists the commands", fmt.Errorf("no help: unknown command %q", strings.Join(args, " ")))
+			}
+			return at.Help()
+		},
+	}
+}
+
+// output is stdout that remembers its first error: a result that a full disk
+// swallowed is no result, whatever the verb looks at.
+type output struct {
+	*os.File
+	err error
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.File.Write(p)
+	if err != nil && o.err == nil {
+		o.err = err
+		var path *fs.PathError
+		if errors.As(err, &path) {
+			o.err = path.Err
+		}
+	}
+	return n, err
+}
+
+func (o *output) WriteString(s string) (int, error) { return o.Write([]byte(s)) }
 
 func (a *app) rootCommand() *cobra.Command {
 	root := &cobra.Command{
@@ -54,9 +109,11 @@ status through and uses 125 (no Keep), 126 (not runnable), 127 (not found).`,
 	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "say on stderr what is being done")
 	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "print nothing on stderr but errors")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError(err) })
-	root.CompletionOptions.HiddenDefaultCmd = true
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetHelpCommand(newHelpCommand())
 	root.AddCommand(
 		newCacheCommand(a),
+		newCompletionCommand(a),
 		newConfigCommand(a),
 		newImageCommand(a),
 		newInspectCommand(a),
@@ -64,5 +121,6 @@ status through and uses 125 (no Keep), 126 (not runnable), 127 (not found).`,
 		newRunCommand(a),
 		newVersionCommand(a),
 	)
+	completeValues(root)
 	return root
 }

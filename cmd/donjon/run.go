@@ -7,12 +7,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
-	"os/signal"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -53,10 +54,10 @@ type workloadFlags struct {
 func (f *workloadFlags) register(c *cobra.Command) {
 	c.Flags().StringArrayVar(&f.env, "env", nil, "set a variable of the workload, `NAME=VALUE` (measured, unless host_env names it)")
 	c.Flags().StringVar(&f.config, "config", "", "configuration beside a bare module, `FILE` (measured)")
-	c.Flags().StringVar(&f.memory, "memory", "", "limit of memory, such as 256MiB (measured)")
-	c.Flags().StringVar(&f.cpuTime, "cpu-time", "", "limit of processor time, such as 10s (measured)")
-	c.Flags().StringVar(&f.wallTime, "wall-time", "", "limit of time, such as 1m (measured)")
-	c.Flags().StringVar(&f.outp, "output", "", "limit of output, such as 10MiB (measured)")
+	c.Flags().StringVar(&f.memory, "memory", "", "limit of memory, a `SIZE` such as 256MiB (measured)")
+	c.Flags().StringVar(&f.cpuTime, "cpu-time", "", "limit of processor time, a `TIME` such as 10s (measured)")
+	c.Flags().StringVar(&f.wallTime, "wall-time", "", "limit of time, a `TIME` such as 1m (measured)")
+	c.Flags().StringVar(&f.outp, "output", "", "limit of output, a `SIZE` such as 10MiB (measured)")
 }
 
 func (f *workloadFlags) flags(args []string) workload.Flags {
@@ -94,24 +95,25 @@ run, 127 not found, 128+N ended by signal N.`,
 			if err != nil {
 				return err
 			}
-			return a.runWorkload(f, name, rest)
+			return a.runReported(f, name, rest)
 		},
 	}
 	f.register(c)
-	c.Flags().StringVar(&f.tee, "tee", "", "where to run: sim (a sandboxed process) or vm (a virtual machine); neither is a TEE")
+	c.Flags().StringVar(&f.tee, "tee", "", "`WHERE` to run: sim (a sandboxed process) or vm (a virtual machine); neither is a TEE")
 	c.Flags().StringArrayVar(&f.bind, "bind", nil, "move a declared listener, `NAME=ADDRESS:PORT` (not measured)")
 	c.Flags().StringArrayVar(&f.dir, "dir", nil, "give the workload a folder of this host, `HOST::GUEST` (sim alone, for development)")
 	c.Flags().StringArrayVar(&f.allowConnect, "allow-connect", nil, "let the workload reach link-local or metadata `ADDRESS`es")
 	c.Flags().StringVar(&f.evidence, "evidence", "", "write evidence about the Keep to `FILE`")
 	c.Flags().StringVar(&f.nonce, "nonce", "", "put this nonce into the evidence, 8 to 64 bytes in `HEX`")
-	c.Flags().DurationVar(&f.grace, "grace", 2*time.Second, "time to end after the first SIGINT or SIGTERM")
+	c.Flags().DurationVar(&f.grace, "grace", 2*time.Second, "`TIME` to end after the first SIGINT or SIGTERM")
 	c.Flags().StringVar(&f.keepProgram, "keep", "", "the donjon-keep to start, `FILE` (default: beside donjon)")
 	c.Flags().StringVar(&f.kernel, "kernel", "", "kernel of a vm Keep, `FILE` (default: found or downloaded)")
 	c.Flags().BoolVar(&f.weak, "weak-sandbox", false, "start a sim Keep although its sandbox cannot be applied")
 	c.Flags().BoolVar(&f.noCache, "no-cache", false, "compile anew, and store nothing")
-	c.Flags().BoolVar(&f.asJSON, "json", false, "report how the Keep ended as JSON on stderr")
-	c.Flags().StringVar(&f.maxMemory, "max-memory", "", "the host's own ceiling of guest memory (not measured)")
-	c.Flags().DurationVar(&f.maxCPU, "max-cpu", 0, "the host's own ceiling of processor time (not measured)")
+	c.Flags().BoolVar(&f.asJSON, "json", false, "say how the Keep ended in a line of JSON, the last on stderr")
+	c.Flags().StringVar(&f.maxMemory, "max-memory", "", "the host's own ceiling of guest memory, a `SIZE` (not measured)")
+	c.Flags().DurationVar(&f.maxCPU, "max-cpu", 0, "the host's own ceiling of processor time, a `TIME` (not measured)")
+	completeWorkload(c)
 	return c
 }
 
@@ -133,6 +135,9 @@ func (f *runFlags) parse() (p parsed, w workload.Flags, err error) {
 	default:
 		return bad("--tee: found %q, wanted one of sim, vm, snp, tdx, sgx, pef", f.tee)
 	}
+	if f.tee == "sev" { // Enarx's name of it
+		f.tee = "snp"
+	}
 	if f.nonce != "" {
 		if p.nonce, err = hex.DecodeString(f.nonce); err != nil || len(p.nonce) < 8 || len(p.nonce) > 64 {
 			return bad("--nonce: found %q, wanted 8 to 64 bytes in hexadecimal", f.nonce)
@@ -144,7 +149,7 @@ func (f *runFlags) parse() (p parsed, w workload.Flags, err error) {
 	p.bind = map[string]string{}
 	for _, b := range f.bind {
 		name, addr, ok := strings.Cut(b, "=")
-		if !ok || name == "" || !strings.Contains(addr, ":") {
+		if !ok || name == "" || !isAddress(addr) {
 			return bad("--bind: found %q, wanted NAME=ADDRESS:PORT", b)
 		}
 		p.bind[name] = addr
@@ -163,6 +168,9 @@ func (f *runFlags) parse() (p parsed, w workload.Flags, err error) {
 	if p.ceiling.Memory, err = workload.ParseSize(f.maxMemory); err != nil {
 		return bad("--max-memory: %w", err)
 	}
+	if f.grace < 0 || f.maxCPU < 0 {
+		return bad("--grace and --max-cpu: found a time below 0")
+	}
 	p.ceiling.CPU = f.maxCPU
 	w = f.flags(nil)
 	for _, d := range f.dir {
@@ -175,12 +183,23 @@ func (f *runFlags) parse() (p parsed, w workload.Flags, err error) {
 			return p, w, fail(statusNotFound, fmt.Errorf("--dir %s: not found", host))
 		}
 		if err != nil {
-			return p, w, fail(statusFailed, fmt.Errorf("--dir: %w", err))
+			return p, w, fail(statusKeep, fmt.Errorf("--dir: %w", err))
 		}
 		p.dirs = append(p.dirs, root)
 		w.HostDirs = append(w.HostDirs, guest)
 	}
 	return p, w, nil
+}
+
+// isAddress says whether a is ADDRESS:PORT; the address may be a name or empty,
+// which is all addresses.
+func isAddress(a string) bool {
+	_, port, err := net.SplitHostPort(a)
+	if err != nil {
+		return false
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err == nil
 }
 
 // workloadFailure gives a loading error its exit status.
@@ -195,7 +214,7 @@ func workloadFailure(err error) error {
 	return fail(statusWorkload, err)
 }
 
-func (a *app) runWorkload(f runFlags, name string, args []string) error {
+func (a *app) runWorkload(f runFlags, name string, args []string, end *ending) error {
 	p, wf, err := f.parse()
 	if err != nil {
 		return err
@@ -218,9 +237,16 @@ func (a *app) runWorkload(f runFlags, name string, args []string) error {
 		return failHint(statusWorkload, "give each with --dir HOST::GUEST", fmt.Errorf("the configuration has %d host_dirs, --dir gave %d", len(w.Config.HostDirs), len(p.dirs)))
 	}
 	secret := w.Config.Steward != "" || len(w.Config.Secrets) > 0
+	if admitted := w.Config.TEE; len(admitted) > 0 && (f.tee == "" && !slices.Contains(admitted, "sim") || f.tee != "" && !slices.Contains(admitted, f.tee)) {
+		tee := f.tee
+		if tee == "" {
+			tee = "sim, all that this host offers unasked"
+		}
+		return failHint(statusKeep, "run it with --tee of one of these", fmt.Errorf("the configuration admits tee = %q, and this would be %s", admitted, tee))
+	}
 	switch {
 	case f.tee == "" && secret:
-		return failHint(statusKeep, "--tee sim runs it for development", errors.New("the configuration names a Steward or secrets, and this host has no TEE that donjon can use: a sim or vm Keep must be asked for by name"))
+		return failHint(statusKeep, "this release cannot enrol with a Steward yet (LIMITATIONS.md): remove steward, steward_ca and secrets to run without", errors.New("the configuration names a Steward or secrets, and this host has no TEE that donjon can use: a sim or vm Keep must be asked for by name"))
 	case f.tee == "":
 		a.note("no TEE here that this release can use: running in a sim Keep; nothing is confidential")
 	case f.tee == "vm" && len(p.dirs) > 0:
@@ -232,11 +258,16 @@ func (a *app) runWorkload(f runFlags, name string, args []string) error {
 	default:
 		return failHint(statusKeep, "donjon platform shows what this host has; --tee sim runs it for development", fmt.Errorf("--tee %s is not available in this release", f.tee))
 	}
+	if f.evidence != "" {
+		if err := checkEvidenceFile(f.evidence); err != nil {
+			return fail(statusKeep, err)
+		}
+	}
 	program, err := a.keepProgram(f.keepProgram)
 	if err != nil {
 		return err
 	}
-	return a.launch(f, p, w, program)
+	return a.launch(f, p, w, program, end)
 }
 
 // keepProgram finds donjon-keep: named, or beside this program.
@@ -251,19 +282,30 @@ func (a *app) keepProgram(named string) (string, error) {
 		}
 		named = filepath.Join(filepath.Dir(exe), "donjon-keep")
 	}
+	// Without a folder in it a name would be looked for in PATH.
+	if abs, err := filepath.Abs(named); err == nil {
+		named = abs
+	}
 	if st, err := os.Stat(named); err != nil || !st.Mode().IsRegular() {
 		return "", failHint(statusKeep, "make build makes it; --keep FILE names one", fmt.Errorf("no donjon-keep at %s", named))
 	}
 	return named, nil
 }
 
-func (a *app) launch(f runFlags, p parsed, w *workload.Workload, program string) error {
-	sil, err := silicon.Open(filepath.Join(a.stateDir(), "silicon"))
+func (a *app) launch(f runFlags, p parsed, w *workload.Workload, program string, end *ending) error {
+	state, err := a.stateDir()
 	if err != nil {
 		return fail(statusKeep, err)
 	}
-	stop, name, release := catchSignals()
-	defer release()
+	sil, err := silicon.Open(filepath.Join(state, "silicon"))
+	if err != nil && hintOf(err) == "" {
+		return failHint(statusKeep, "the simulated root is kept there; XDG_STATE_HOME names another place", err)
+	}
+	if err != nil {
+		return fail(statusKeep, err)
+	}
+	signals := catchSignals()
+	defer signals.release()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	spec := keep.Spec{HostData: w.Digest, KeepProgram: program, Kernel: f.kernel, Weak: f.weak, Verbose: a.verbose,
@@ -280,6 +322,7 @@ func (a *app) launch(f runFlags, p parsed, w *workload.Workload, program string)
 	if err != nil {
 		return fail(statusKeep, err)
 	}
+	signals.onSecond(func() { _ = machine.Kill(); _ = machine.Wait() })
 	for _, n := range machine.Notes() {
 		a.note("sandbox: not applied: %s", n)
 	}
@@ -288,9 +331,9 @@ func (a *app) launch(f runFlags, p parsed, w *workload.Workload, program string)
 		Workload: w, Machine: machine, TEE: tee, Silicon: guest,
 		Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr,
 		Bind: p.bind, HostDirs: p.dirs, Dialer: keep.Dialer{Allow: p.allow},
-		Ceilings: p.ceiling, Stop: stop, Grace: f.grace,
+		Ceilings: p.ceiling, Stop: signals.stop, Grace: f.grace,
 		WantEvidence: f.evidence != "", Nonce: p.nonce,
-		OnEvidence: func(b []byte) error { return os.WriteFile(f.evidence, b, 0o644) },
+		OnEvidence: func(b []byte) error { return writeEvidenceFile(f.evidence, b) },
 		NoCache:    f.noCache, Weak: f.weak, Verbose: a.verbose,
 		Log: func(level int, text string) {
 			if level == 0 {
@@ -300,107 +343,19 @@ func (a *app) launch(f runFlags, p parsed, w *workload.Workload, program string)
 			}
 		},
 	}
-	if !f.noCache {
-		o.Blobs = keep.Blobs{Dir: filepath.Join(a.cacheDir(), "blobs")}
+	if dir := a.cacheDir(); !f.noCache && dir != "" {
+		o.Blobs = keep.Blobs{Dir: filepath.Join(dir, "blobs")}
 	}
 	a.detail("workload digest %s", w.Digest)
 	if n, m := len(w.Host.Args), len(w.Host.Env); n+m > 0 {
 		a.detail("not measured, as host_args and host_env have it: %d arguments, %d variables", n, m)
 	}
+	end.TEE, end.Simulated, end.WorkloadDigest = tee, true, w.Digest.String()
 	out, err := keep.Supervise(ctx, o)
-	if out.Stopped {
-		sig := name()
-		return a.ended(tee, f, w, out, silent(128+int(sig)))
-	}
-	if err != nil {
-		return fail(statusKeep, err)
-	}
 	if out.Exit.Kind == link.ExitFailed {
 		for _, l := range machine.Console() {
 			a.detail("console: %s", oneLine(l))
 		}
 	}
-	return a.ended(tee, f, w, out, outcomeError(out.Exit))
-}
-
-// outcomeError is what the user is told about the way a Keep ended, by its word.
-func outcomeError(e link.Exit) error {
-	e.Text, e.Hint = oneLine(e.Text), oneLine(e.Hint)
-	switch e.Kind {
-	case link.ExitStatus:
-		if e.Status == 0 {
-			return nil
-		}
-		return silent(min(e.Status, 255))
-	case link.ExitTrap:
-		return failHint(statusKeep, e.Hint, fmt.Errorf("the workload was stopped by a trap: %s", e.Text))
-	case link.ExitLimit:
-		return failHint(statusKeep, e.Hint, errors.New(e.Text))
-	case link.ExitModule, link.ExitConfig:
-		return failHint(statusWorkload, e.Hint, errors.New(e.Text))
-	}
-	return failHint(statusKeep, e.Hint, fmt.Errorf("the Keep did not run the workload: %s", e.Text))
-}
-
-func (a *app) ended(tee string, f runFlags, w *workload.Workload, out keep.Outcome, err error) error {
-	if f.asJSON {
-		kinds := map[link.ExitKind]string{link.ExitStatus: "exited", link.ExitTrap: "trap", link.ExitLimit: "limit", link.ExitModule: "module", link.ExitRefused: "refused", link.ExitFailed: "failed", link.ExitStopped: "stopped", link.ExitConfig: "configuration"}
-		b := struct {
-			TEE            string `json:"tee"`
-			Simulated      bool   `json:"simulated"`
-			WorkloadDigest string `json:"workload_digest"`
-			Ended          string `json:"ended"`
-			Status         uint32 `json:"status"`
-			Text           string `json:"text,omitempty"`
-			Stopped        bool   `json:"stopped"`
-		}{tee, true, w.Digest.String(), kinds[out.Exit.Kind], out.Exit.Status, out.Exit.Text, out.Stopped}
-		saved := a.stdout
-		a.stdout = a.stderr
-		_ = a.printJSON(b)
-		a.stdout = saved
-	}
-	return err
-}
-
-func (a *app) stateDir() string {
-	return a.xdg("XDG_STATE_HOME", ".local/state")
-}
-
-func (a *app) cacheDir() string { return a.xdg("XDG_CACHE_HOME", ".cache") }
-
-func (a *app) xdg(variable, fallback string) string {
-	if d := a.getenv(variable); filepath.IsAbs(d) {
-		return filepath.Join(d, "donjon")
-	}
-	home := a.getenv("HOME")
-	if home == "" {
-		home = "/tmp/donjon-" + fmt.Sprint(os.Getuid())
-	}
-	return filepath.Join(home, fallback, "donjon")
-}
-
-// catchSignals closes stop at the first SIGINT or SIGTERM and ends this process
-// at the second; name then says which the first was.
-func catchSignals() (stop <-chan struct{}, name func() syscall.Signal, release func()) {
-	ch := make(chan os.Signal, 2)
-	signal.Notify(ch, os.Interrupt, syscall.SIGTERM)
-	done := make(chan struct{})
-	stopped := make(chan struct{})
-	var first syscall.Signal
-	go func() {
-		for n := 0; ; n++ {
-			select {
-			case <-done:
-				return
-			case s := <-ch:
-				if n == 0 {
-					first = s.(syscall.Signal)
-					close(stopped)
-					continue
-				}
-				os.Exit(128 + int(s.(syscall.Signal))) // the Keep ends with the link
-			}
-		}
-	}()
-	return stopped, func() syscall.Signal { return first }, func() { signal.Stop(ch); close(done) }
+	return end.ended(out, err, signals.name)
 }

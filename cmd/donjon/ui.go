@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -68,29 +67,47 @@ func (s silent) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
 // report prints err in the house form and gives the exit status for it.
 func (a *app) report(err error) int {
-	if err == nil {
-		return statusDone
-	}
 	var quiet silent
-	if errors.As(err, &quiet) {
-		return int(quiet)
-	}
-	status := statusFailed
-	var f *failure
-	if errors.As(err, &f) {
-		status = f.status
-	} else if strings.HasPrefix(err.Error(), "unknown command") {
-		status = statusUsage
-	}
-	fmt.Fprintf(a.stderr, "donjon: %s\n", printable(err.Error()))
-	for e := err; e != nil; e = errors.Unwrap(e) {
-		if h, ok := e.(interface{ Hint() string }); ok && h.Hint() != "" {
-			fmt.Fprintf(a.stderr, "hint: %s\n", printable(h.Hint()))
-			break
+	if err != nil && !errors.As(err, &quiet) {
+		fmt.Fprintf(a.stderr, "donjon: %s\n", printable(err.Error()))
+		if h := hintOf(err); h != "" {
+			fmt.Fprintf(a.stderr, "hint: %s\n", printable(h))
 		}
 	}
-	return status
+	return statusOf(err)
 }
+
+func statusOf(err error) int {
+	var quiet silent
+	var f *failure
+	switch {
+	case err == nil:
+		return statusDone
+	case errors.As(err, &quiet):
+		return int(quiet)
+	case errors.As(err, &f):
+		return f.status
+	case isUnknownCommand(err):
+		return statusUsage
+	}
+	return statusFailed
+}
+
+// hintOf is the first hint of err's chain.
+func hintOf(err error) string {
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		if h, ok := e.(interface{ Hint() string }); ok && h.Hint() != "" {
+			return h.Hint()
+		}
+	}
+	if isUnknownCommand(err) {
+		return "donjon help lists the commands"
+	}
+	return ""
+}
+
+// isUnknownCommand knows cobra's own error, which has no type.
+func isUnknownCommand(err error) bool { return strings.HasPrefix(err.Error(), "unknown command") }
 
 // note prints one line about what goes on, unless --quiet.
 func (a *app) note(format string, args ...any) {
@@ -124,7 +141,7 @@ func (a *app) printJSON(v any) error {
 // isTerminal says whether w is a terminal: only there are colour and progress
 // shown.
 func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+	f, ok := w.(interface{ Fd() uintptr })
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 

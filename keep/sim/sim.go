@@ -99,6 +99,9 @@ func (m *machine) start(spec keep.Spec, link *os.File, attr *syscall.SysProcAttr
 	m.cmd.Env = []string{"GOTRACEBACK=none"}
 	m.cmd.ExtraFiles = []*os.File{link}
 	m.cmd.Stdout, m.cmd.Stderr = m.console, m.console
+	// A session of its own: Ctrl-C at a terminal is for the host's program, which
+	// ends the Keep in order.
+	attr.Setsid = true
 	m.cmd.SysProcAttr = attr
 	return m.cmd.Start()
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"time"
 )
 
 func main() {
@@ -16,7 +17,11 @@ func main() {
 	case "exit":
 		n, _ := strconv.Atoi(os.Args[2])
 		os.Exit(n)
+	case "sleep":
+		fmt.Println("ready")
+		time.Sleep(24 * time.Hour)
 	case "spin":
+		fmt.Println("ready")
 		for i := uint64(0); ; i++ {
 			sink = i
 		}
