@@ -41,7 +41,7 @@ func (p *Plan) Launch(ctx context.Context, spec keep.Spec, o Options) (keep.Mach
 	}
 	var notes []string
 	if err != nil {
-		notes = append(notes, "KVM: emulated instead: "+err.Error())
+		notes = append(notes, "emulated, and slow: no KVM: "+err.Error())
 	}
 	em, err := p.boot(ctx, false, times)
 	if err != nil {
@@ -201,14 +201,19 @@ func (m *machine) Measurement() [48]byte    { return m.measurement }
 func (m *machine) Console() []string        { return m.console.lines() }
 func (m *machine) Notes() []string          { return m.notes }
 
+// errKilled: this process ended the machine.
+var errKilled = errors.New("vm: the machine was ended")
+
 // end records how QEMU ended.
 func (m *machine) end(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var exit *exec.ExitError
 	switch {
+	case m.killed:
+		m.err = errKilled
 	case errors.As(err, &exit):
-		m.err = fmt.Errorf("vm: QEMU ended (%s)", exit.ProcessState)
+		m.err = fmt.Errorf("QEMU ended: %s", exit.ProcessState)
 	case err != nil:
 		m.err = fmt.Errorf("vm: QEMU: %w", err)
 	}
