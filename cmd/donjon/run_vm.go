@@ -99,4 +99,3 @@ func (a *app) launchVM(ctx context.Context, stop <-chan struct{}, spec keep.Spec
 	}
 	return machine, nil
 }
-

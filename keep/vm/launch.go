@@ -254,6 +254,9 @@ func (e *StageError) Error() string {
 	return s + "; the last lines of the console:\n  " + strings.Join(e.Console, "\n  ")
 }
 
+// CauseEnded is the cause of a boot that stopped because QEMU did.
+const CauseEnded = "the machine ended"
+
 // Hint says what to do.
 func (e *StageError) Hint() string {
 	switch e.Stage {
@@ -299,13 +302,13 @@ func (m *machine) await(ctx context.Context, times Times) error {
 			}
 			select { // QEMU's end says more than the closed link
 			case <-m.done:
-				return fail("the machine ended")
+				return fail(CauseEnded)
 			case <-time.After(time.Second):
 				return fail(err.Error())
 			}
 		case <-m.done:
 			timer.Stop()
-			return fail("the machine ended")
+			return fail(CauseEnded)
 		case <-ctx.Done():
 			timer.Stop()
 			return fmt.Errorf("vm: stage %s: %w", s.name, ctx.Err())
