@@ -275,7 +275,9 @@ func (a *app) launch(f runFlags, p parsed, w *workload.Workload, program string)
 	tee := p.tee
 	var machine keep.Machine
 	if tee == "vm" {
-		spec.Memory = vmMemory(w, p.ceiling)
+		// The guest is told how much there is: it hears of a limit, where otherwise
+		// the machine's kernel would kill it without a word.
+		spec.Memory, p.ceiling.Memory = vmMemory(uint64(len(w.Module)), w.Config.Limits.Memory, p.ceiling.Memory)
 		machine, err = a.launchVM(ctx, stop, spec)
 	} else {
 		machine, err = sim.Launch(ctx, spec)

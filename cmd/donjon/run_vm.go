@@ -11,7 +11,6 @@ import (
 
 	"github.com/donjon-tee/donjon/keep"
 	"github.com/donjon-tee/donjon/keep/vm"
-	"github.com/donjon-tee/donjon/workload"
 )
 
 // place is the kind of Keep that the flags ask for, checked against those that
@@ -45,10 +44,22 @@ func (f *runFlags) processor() string {
 	return runtime.GOARCH
 }
 
-// vmMemory is what a vm Keep gets for its workload, beside what its kernel and
-// the warden need.
-func vmMemory(w *workload.Workload, host keep.Ceilings) uint64 {
-	return max(w.Config.Limits.Memory, 48*uint64(len(w.Module))+64<<20)
+// vmMemory is what a vm Keep of a module of that many bytes gets beside what its
+// kernel and the warden need, and how much of it the guest may take. A limit or
+// the host's ceiling (0: none) decides the guest's part; without either it grows
+// with the module. The rest is for compiling and sealing the code, up to 40 times
+// the module, and for the code in memory while it runs, up to 20 times, both as
+// measured and with a margin (docs/images.md).
+func vmMemory(module, limit, ceiling uint64) (machine, guest uint64) {
+	guest = limit
+	if guest == 0 {
+		guest = 64<<20 + 16*module
+	}
+	if ceiling > 0 {
+		guest = min(guest, ceiling)
+	}
+	guest = min(guest, 4<<30)
+	return max(48*module, 24*module+guest), guest
 }
 
 // patience is how long a Keep may take to ask for its workload once it spoke.
