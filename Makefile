@@ -27,7 +27,7 @@ run: build examples
 	./bin/donjon inspect out/evidence.cbor
 
 # Debian 12, 13 and Ubuntu 24.04 have these names.
-PACKAGES = clang lld wasi-libc libclang-rt-dev-wasm32 curl openssl qemu-system-x86
+PACKAGES = clang lld wasi-libc libclang-rt-dev-wasm32 curl openssl qemu-system-x86 qemu-system-arm qemu-system-ppc
 deps:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		dpkg -s $(PACKAGES) >/dev/null 2>&1 || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(PACKAGES); }; \

@@ -53,7 +53,7 @@ func (f *runFlags) processor() string {
 func vmMemory(module, limit, ceiling uint64) (machine, guest uint64) {
 	guest = limit
 	if guest == 0 {
-		guest = 64<<20 + 16*module
+		guest = 60<<20 + 16*module
 	}
 	if ceiling > 0 {
 		guest = min(guest, ceiling)

@@ -261,6 +261,11 @@ const CauseEnded = "the machine ended"
 func (e *StageError) Hint() string {
 	switch e.Stage {
 	case "start":
+		for _, l := range e.Console {
+			if strings.Contains(l, "cannot set up guest memory") {
+				return "this host cannot give the machine that much: a lower limits.memory, --memory or --max-memory asks for less"
+			}
+		}
 		return "the lines above are QEMU's; donjon platform shows what this host has"
 	case "kernel":
 		return "another kernel may boot: --kernel FILE; donjon cache clean makes donjon fetch its own again"
