@@ -16,6 +16,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -106,28 +108,31 @@ func (b *Bench) Empty(ctx context.Context) (Cost, error) {
 }
 
 // Hello boots a Keep and runs the module in it, compiled anew, up to the first byte
-// of its output: a little after its first instruction.
-func (b *Bench) Hello(ctx context.Context, module string) (Cost, error) {
+// of its output: a little after its first instruction. spoke is the part of it up
+// to the Keep's first word on the link.
+func (b *Bench) Hello(ctx context.Context, module string) (spoke, said Cost, err error) {
 	w, err := workload.Load(module, workload.Flags{})
 	if err != nil {
-		return Cost{}, err
+		return spoke, said, err
 	}
 	sil, err := silicon.Open(filepath.Join(b.dir, "silicon"))
 	if err != nil {
-		return Cost{}, err
+		return spoke, said, err
 	}
 	p, spec, err := b.prepare(ctx, b.keep, 64<<20)
 	if err != nil {
-		return Cost{}, err
+		return spoke, said, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	out := &firstByte{seen: make(chan struct{})}
-	return measure(func() error {
+	began := time.Now()
+	said, err = measure(func() error {
 		m, err := p.Launch(ctx, spec, b.Options)
 		if err != nil {
 			return err
 		}
+		spoke = Cost{time.Since(began), running()}
 		ended := make(chan error, 1)
 		go func() {
 			o, err := keep.Supervise(ctx, keep.Options{Workload: w, Machine: m, TEE: "vm", Stdout: out, Stderr: io.Discard, NoCache: true,
@@ -146,6 +151,26 @@ func (b *Bench) Hello(ctx context.Context, module string) (Cost, error) {
 		_ = m.Wait()
 		return nil
 	})
+	return spoke, said, err
+}
+
+// running is the processor time of the children that have not ended, 0 where
+// /proc does not say.
+func running() (sum time.Duration) {
+	lists, _ := filepath.Glob("/proc/self/task/*/children")
+	for _, l := range lists {
+		pids, _ := os.ReadFile(l)
+		for _, pid := range strings.Fields(string(pids)) {
+			stat, _ := os.ReadFile("/proc/" + pid + "/stat")
+			_, rest, _ := strings.Cut(string(stat), ") ") // behind the name
+			if f := strings.Fields(rest); len(f) > 12 {
+				user, _ := strconv.ParseInt(f[11], 10, 64) // in ticks of 10 ms
+				system, _ := strconv.ParseInt(f[12], 10, 64)
+				sum += time.Duration(user+system) * 10 * time.Millisecond
+			}
+		}
+	}
+	return sum
 }
 
 type firstByte struct{ seen chan struct{} }
