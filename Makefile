@@ -32,7 +32,8 @@ run: build examples
 	./bin/donjon inspect --nonce $$nonce out/evidence.cbor
 
 # Debian 12, 13 and Ubuntu 24.04 have these names.
-PACKAGES = clang lld wasi-libc libclang-rt-dev-wasm32 rustc libstd-rust-dev-wasm32 curl openssl qemu-system-x86
+PACKAGES = clang lld wasi-libc libclang-rt-dev-wasm32 rustc libstd-rust-dev-wasm32 curl openssl \
+	qemu-system-x86 qemu-system-arm qemu-system-ppc
 # Node may come from elsewhere, and then Debian's cannot stand beside it.
 PACKAGES += $(if $(shell which npm 2>/dev/null),,nodejs npm)
 deps:

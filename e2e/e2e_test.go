@@ -30,6 +30,11 @@ func build(dir string) error {
 			return err
 		}
 	}
+	for _, arch := range []string{"arm64", "ppc64le"} { // as make cross leaves them
+		if err := run([]string{"CGO_ENABLED=0", "GOARCH=" + arch}, "-o", filepath.Join(dir, "donjon-keep-"+arch), "../cmd/donjon-keep"); err != nil {
+			return err
+		}
+	}
 	for _, g := range []string{"hello", "act", "server"} {
 		if err := run([]string{"GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0"}, "-o", filepath.Join(dir, g+".wasm"), "./testdata/guest/"+g); err != nil {
 			return err

@@ -264,7 +264,7 @@ func (s *supervisor) wait() (Outcome, error) {
 			}
 			err := s.sess.Err()
 			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-				err = errors.New("it ended without a last word")
+				err = s.howItEnded()
 			}
 			return out, s.lost(err)
 		}
@@ -310,6 +310,21 @@ func (s *supervisor) finish(out Outcome, stop <-chan struct{}, grace <-chan time
 	default:
 		return out, nil
 	}
+}
+
+// howItEnded says why the link is gone: the machine may know, if it has ended by
+// itself or does at once.
+func (s *supervisor) howItEnded() error {
+	ended := make(chan error, 1)
+	go func() { ended <- s.Machine.Wait() }()
+	select {
+	case err := <-ended:
+		if err != nil {
+			return err
+		}
+	case <-time.After(500 * time.Millisecond):
+	}
+	return errors.New("it ended without a last word")
 }
 
 func (s *supervisor) beginStop() {

@@ -117,7 +117,9 @@ func runVM() int {
 		fmt.Fprintln(os.Stderr, err)
 		boot.PowerOff()
 	}
-	report, failed := sandbox.Apply(sandbox.Warden, sandbox.Options{Child: proc.Pid()})
+	// Another uid, with the one capability to end the child: root without any may
+	// not signal a process of another uid, and limits would end nothing.
+	report, failed := sandbox.Apply(sandbox.Warden, sandbox.Options{Child: proc.Pid(), UID: sandbox.WardenID, GID: sandbox.WardenID})
 	for _, m := range report.Missing {
 		o.Notes = append(o.Notes, m.String())
 	}

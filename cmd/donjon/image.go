@@ -34,6 +34,7 @@ func newImageCommand(a *app) *cobra.Command {
 type imageFlags struct {
 	tee, arch, kernel, keep, output string
 	asJSON                          bool
+	snp                             snpFlags
 }
 
 func (f *imageFlags) register(c *cobra.Command) {
@@ -54,7 +55,7 @@ type imageReport struct {
 	Release      string `json:"kernel_release,omitempty"`
 	Source       string `json:"kernel_source,omitempty"`
 	KernelHash   string `json:"kernel_sha256,omitempty"`
-	InitrdHash   string `json:"initrd_sha256"`
+	InitrdHash   string `json:"initrd_sha256,omitempty"`
 	Firmware     string `json:"firmware,omitempty"`
 	Cmdline      string `json:"cmdline,omitempty"`
 	Output       string `json:"output,omitempty"`
@@ -94,8 +95,18 @@ func newImageMeasureCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "measure",
 		Short: "predict the launch digest of a Keep from its files",
-		Args:  usageArgs(cobra.NoArgs),
+		Long: `measure predicts, from files alone, the launch digest that a Keep's report will
+show. Nothing is started.
+
+sim and vm: the Keep that run would start with the same flags. snp: a launch of
+QEMU on SEV-SNP hardware with the OVMF firmware given by --firmware and what it
+loads, --kernel, --initrd and --cmdline (kernel-hashes=on); without --kernel the
+launch has no kernel hashes, and its digest says nothing about what is booted.`,
+		Args: usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
+			if err := f.snp.check(f); err != nil {
+				return usageError(err)
+			}
 			switch f.tee {
 			case "sim":
 				program, err := a.keepProgram(f.keep)
@@ -115,12 +126,15 @@ func newImageMeasureCommand(a *app) *cobra.Command {
 					return err
 				}
 				return a.printImage(f, vmReport(p))
+			case "snp", "sev":
+				return a.measureSNP(f)
 			}
-			return usageError(fmt.Errorf("--tee: found %q, wanted sim or vm", f.tee))
+			return usageError(fmt.Errorf("--tee: found %q, wanted sim, vm or snp", f.tee))
 		},
 	}
 	f.register(c)
-	c.Flags().StringVar(&f.tee, "tee", "vm", "the kind of Keep: sim or vm")
+	c.Flags().StringVar(&f.tee, "tee", "vm", "the kind of Keep: sim, vm or snp")
+	f.snp.register(c)
 	return c
 }
 
@@ -200,8 +214,12 @@ func (a *app) printImage(f imageFlags, r imageReport) error {
 	if f.asJSON {
 		return a.printJSON(r)
 	}
+	tee := r.TEE + " (simulated silicon reports this digest)"
+	if !r.Simulated {
+		tee = r.TEE + " (a prediction; this release launches no such Keep)"
+	}
 	for _, row := range [][2]string{
-		{"launch digest", r.LaunchDigest}, {"tee", r.TEE + " (simulated silicon reports this digest)"}, {"processor", r.Arch}, {"machine", r.Machine},
+		{"launch digest", r.LaunchDigest}, {"tee", tee}, {"processor", r.Arch}, {"machine", r.Machine},
 		{"kernel", r.Kernel}, {"", r.Release + " " + r.Source}, {"kernel sha256", r.KernelHash}, {"initrd sha256", r.InitrdHash},
 		{"firmware", r.Firmware}, {"command line", r.Cmdline}, {"written to", r.Output},
 	} {

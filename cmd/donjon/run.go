@@ -20,7 +20,6 @@ import (
 
 	"github.com/donjon-tee/donjon/keep"
 	"github.com/donjon-tee/donjon/keep/sim"
-	"github.com/donjon-tee/donjon/keep/vm"
 	"github.com/donjon-tee/donjon/link"
 	silicon "github.com/donjon-tee/donjon/silicon/snp"
 	"github.com/donjon-tee/donjon/workload"
@@ -38,6 +37,7 @@ type runFlags struct {
 	grace        time.Duration
 	keepProgram  string
 	kernel       string
+	arch         string
 	weak         bool
 	noCache      bool
 	asJSON       bool
@@ -108,6 +108,7 @@ run, 127 not found, 128+N ended by signal N.`,
 	c.Flags().DurationVar(&f.grace, "grace", 2*time.Second, "`TIME` to end after the first SIGINT or SIGTERM")
 	c.Flags().StringVar(&f.keepProgram, "keep", "", "the donjon-keep to start, `FILE` (default: beside donjon)")
 	c.Flags().StringVar(&f.kernel, "kernel", "", "kernel of a vm Keep, `FILE` (default: found or downloaded)")
+	c.Flags().StringVar(&f.arch, "arch", "", "processor of a vm Keep: amd64, arm64 or ppc64le; another than this host's is emulated (implies --tee vm)")
 	c.Flags().BoolVar(&f.weak, "weak-sandbox", false, "start a sim Keep although its sandbox cannot be applied")
 	c.Flags().BoolVar(&f.noCache, "no-cache", false, "compile anew, and store nothing")
 	c.Flags().BoolVar(&f.asJSON, "json", false, "say how the Keep ended in a line of JSON, the last on stderr")
@@ -119,6 +120,7 @@ run, 127 not found, 128+N ended by signal N.`,
 
 // parsed is what the flags say, checked.
 type parsed struct {
+	tee     string // "sim" where nothing was asked for
 	nonce   []byte
 	bind    map[string]string
 	dirs    []*os.Root
@@ -137,6 +139,9 @@ func (f *runFlags) parse() (p parsed, w workload.Flags, err error) {
 	}
 	if f.tee == "sev" { // Enarx's name of it
 		f.tee = "snp"
+	}
+	if p.tee, err = f.place(); err != nil {
+		return bad("%w", err)
 	}
 	if f.nonce != "" {
 		if p.nonce, err = hex.DecodeString(f.nonce); err != nil || len(p.nonce) < 8 || len(p.nonce) > 64 {
@@ -247,13 +252,13 @@ func (a *app) runWorkload(f runFlags, name string, args []string, end *ending) e
 	switch {
 	case f.tee == "" && secret:
 		return failHint(statusKeep, "this release cannot enrol with a Steward yet (LIMITATIONS.md): remove steward, steward_ca and secrets to run without", errors.New("the configuration names a Steward or secrets, and this host has no TEE that donjon can use: a sim or vm Keep must be asked for by name"))
-	case f.tee == "":
+	case p.tee == "sim" && f.tee == "":
 		a.note("no TEE here that this release can use: running in a sim Keep; nothing is confidential")
-	case f.tee == "vm" && len(p.dirs) > 0:
+	case p.tee == "vm" && len(p.dirs) > 0:
 		return failHint(statusKeep, "--tee sim, for development; or a measured data folder", errors.New("--dir: the host would see and change all of the folder, and a vm Keep is to be kept apart from its host"))
-	case f.tee == "vm":
+	case p.tee == "vm":
 		a.detail("a vm Keep: an ordinary virtual machine with simulated silicon, nothing is confidential")
-	case f.tee == "sim":
+	case p.tee == "sim":
 		a.detail("a sim Keep: simulated silicon, nothing is confidential")
 	default:
 		return failHint(statusKeep, "donjon platform shows what this host has; --tee sim runs it for development", fmt.Errorf("--tee %s is not available in this release", f.tee))
@@ -263,7 +268,7 @@ func (a *app) runWorkload(f runFlags, name string, args []string, end *ending) e
 			return fail(statusKeep, err)
 		}
 	}
-	program, err := a.keepProgram(f.keepProgram)
+	program, err := a.keepProgramFor(f.keepProgram, f.processor())
 	if err != nil {
 		return err
 	}
@@ -308,23 +313,29 @@ func (a *app) launch(f runFlags, p parsed, w *workload.Workload, program string,
 	defer signals.release()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	spec := keep.Spec{HostData: w.Digest, KeepProgram: program, Kernel: f.kernel, Weak: f.weak, Verbose: a.verbose,
-		// Compiling needs up to 22 times the module, its sealed cache entry more.
-		Memory: max(w.Config.Limits.Memory, 48*uint64(len(w.Module))+64<<20), Progress: func(s string) { a.detail("%s", s) }}
-	tee := "sim"
+	spec := keep.Spec{HostData: w.Digest, Arch: f.processor(), KeepProgram: program, Kernel: f.kernel, Weak: f.weak, Verbose: a.verbose, Progress: a.progress}
+	tee := p.tee
+	end.TEE, end.Simulated, end.WorkloadDigest = tee, true, w.Digest.String()
 	var machine keep.Machine
-	if f.tee == "vm" {
-		tee = "vm"
-		machine, err = vm.Launch(ctx, spec, vm.Options{CacheDir: a.cacheDir()})
+	if tee == "vm" {
+		// The guest is told how much there is: it hears of a limit, where otherwise
+		// the machine's kernel would kill it without a word.
+		spec.Memory, p.ceiling.Memory = vmMemory(uint64(len(w.Module)), w.Config.Limits.Memory, p.ceiling.Memory)
+		machine, err = a.launchVM(ctx, signals.stop, spec)
 	} else {
 		machine, err = sim.Launch(ctx, spec)
+	}
+	if errors.Is(err, errStopped) {
+		return end.ended(keep.Outcome{Stopped: true}, nil, signals.name)
 	}
 	if err != nil {
 		return fail(statusKeep, err)
 	}
 	signals.onSecond(func() { _ = machine.Kill(); _ = machine.Wait() })
-	for _, n := range machine.Notes() {
-		a.note("sandbox: not applied: %s", n)
+	if tee == "sim" {
+		for _, n := range machine.Notes() {
+			a.note("sandbox: not applied: %s", n)
+		}
 	}
 	guest := sil.Guest(silicon.Launch{HostData: w.Digest}, machine.Measurement)
 	o := keep.Options{
@@ -332,7 +343,7 @@ func (a *app) launch(f runFlags, p parsed, w *workload.Workload, program string,
 		Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr,
 		Bind: p.bind, HostDirs: p.dirs, Dialer: keep.Dialer{Allow: p.allow},
 		Ceilings: p.ceiling, Stop: signals.stop, Grace: f.grace,
-		WantEvidence: f.evidence != "", Nonce: p.nonce,
+		WantEvidence: f.evidence != "", Nonce: p.nonce, Patience: patience(tee, spec.Arch),
 		OnEvidence: func(b []byte) error { return writeEvidenceFile(f.evidence, b) },
 		NoCache:    f.noCache, Weak: f.weak, Verbose: a.verbose,
 		Log: func(level int, text string) {
@@ -350,7 +361,6 @@ func (a *app) launch(f runFlags, p parsed, w *workload.Workload, program string,
 	if n, m := len(w.Host.Args), len(w.Host.Env); n+m > 0 {
 		a.detail("not measured, as host_args and host_env have it: %d arguments, %d variables", n, m)
 	}
-	end.TEE, end.Simulated, end.WorkloadDigest = tee, true, w.Digest.String()
 	out, err := keep.Supervise(ctx, o)
 	if out.Exit.Kind == link.ExitFailed {
 		for _, l := range machine.Console() {

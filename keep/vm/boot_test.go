@@ -20,7 +20,7 @@ import (
 
 // bootable gives a specification with the stand-in init, or skips with the reason
 // why this machine cannot boot one.
-func bootable(t *testing.T, arch string) (keep.Spec, Options) {
+func bootable(t *testing.T, arch string, ldflags ...string) (keep.Spec, Options) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("boots a virtual machine: not with -short")
@@ -38,7 +38,7 @@ func bootable(t *testing.T, arch string) (keep.Spec, Options) {
 		t.Skipf("%v (DONJON_DOWNLOAD=1 lets this test download one)", err)
 	}
 	program := filepath.Join(t.TempDir(), "init")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "./testdata/init")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w "+strings.Join(ldflags, " "), "-o", program, "./testdata/init")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+arch)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("building the stand-in init: %v\n%s", err, out)
@@ -117,6 +117,15 @@ func TestBootFailsAtAStage(t *testing.T) {
 		o := o
 		o.Times.Init = 2 * time.Second
 		wantStage(t, p, spec, o, "init")
+	})
+	t.Run("link", func(t *testing.T) {
+		spec, o := bootable(t, runtime.GOARCH, "-X", "main.mute=yes")
+		p, err := Prepare(t.Context(), spec, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Times.Link = 2 * time.Second
+		wantStage(t, p, spec, o, "link")
 	})
 }
 

@@ -22,6 +22,7 @@ const (
 	consoleLines = 12
 	lineBytes    = 512
 	stagePrefix  = "donjon-keep: stage "
+	panicMark    = "Kernel panic - not syncing"
 )
 
 func newConsole() *console {
@@ -90,5 +91,13 @@ func (c *console) lines() []string {
 		return nil
 	}
 	l := strings.Split(s, "\n")
+	// Behind a panic of the kernel stand its registers, which push what matters out
+	// of sight.
+	for i, line := range l {
+		if strings.Contains(line, panicMark) {
+			l = l[:i+1]
+			break
+		}
+	}
 	return l[max(0, len(l)-consoleLines):]
 }

@@ -41,7 +41,7 @@ func (p *Plan) Launch(ctx context.Context, spec keep.Spec, o Options) (keep.Mach
 	}
 	var notes []string
 	if err != nil {
-		notes = append(notes, "KVM: emulated instead: "+err.Error())
+		notes = append(notes, "emulated, and slow: no KVM: "+err.Error())
 	}
 	em, err := p.boot(ctx, false, times)
 	if err != nil {
@@ -201,14 +201,19 @@ func (m *machine) Measurement() [48]byte    { return m.measurement }
 func (m *machine) Console() []string        { return m.console.lines() }
 func (m *machine) Notes() []string          { return m.notes }
 
+// errKilled: this process ended the machine.
+var errKilled = errors.New("vm: the machine was ended")
+
 // end records how QEMU ended.
 func (m *machine) end(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var exit *exec.ExitError
 	switch {
+	case m.killed:
+		m.err = errKilled
 	case errors.As(err, &exit):
-		m.err = fmt.Errorf("vm: QEMU ended (%s)", exit.ProcessState)
+		m.err = fmt.Errorf("QEMU ended: %s", exit.ProcessState)
 	case err != nil:
 		m.err = fmt.Errorf("vm: QEMU: %w", err)
 	}
@@ -249,10 +254,18 @@ func (e *StageError) Error() string {
 	return s + "; the last lines of the console:\n  " + strings.Join(e.Console, "\n  ")
 }
 
+// CauseEnded is the cause of a boot that stopped because QEMU did.
+const CauseEnded = "the machine ended"
+
 // Hint says what to do.
 func (e *StageError) Hint() string {
 	switch e.Stage {
 	case "start":
+		for _, l := range e.Console {
+			if strings.Contains(l, "cannot set up guest memory") {
+				return "this host cannot give the machine that much: a lower limits.memory, --memory or --max-memory asks for less"
+			}
+		}
 		return "the lines above are QEMU's; donjon platform shows what this host has"
 	case "kernel":
 		return "another kernel may boot: --kernel FILE; donjon cache clean makes donjon fetch its own again"
@@ -294,13 +307,13 @@ func (m *machine) await(ctx context.Context, times Times) error {
 			}
 			select { // QEMU's end says more than the closed link
 			case <-m.done:
-				return fail("the machine ended")
+				return fail(CauseEnded)
 			case <-time.After(time.Second):
 				return fail(err.Error())
 			}
 		case <-m.done:
 			timer.Stop()
-			return fail("the machine ended")
+			return fail(CauseEnded)
 		case <-ctx.Done():
 			timer.Stop()
 			return fmt.Errorf("vm: stage %s: %w", s.name, ctx.Err())

@@ -44,6 +44,15 @@ func TestConsoleStagesAndBounds(t *testing.T) {
 	}
 }
 
+func TestConsoleEndsWithThePanic(t *testing.T) {
+	c := newConsole()
+	fmt.Fprint(c, "donjon-keep: no link\r\n[ 1.0] Kernel panic - not syncing: Attempted to kill init!\r\n", strings.Repeat("[ 1.1] RAX: 0\r\n", 30))
+	l := c.lines()
+	if len(l) != 2 || l[0] != "donjon-keep: no link" || !strings.HasSuffix(l[1], "kill init!") {
+		t.Errorf("found %q, wanted the program's line and the panic's", l)
+	}
+}
+
 func TestTSC(t *testing.T) {
 	for _, c := range []struct {
 		name, text string
