@@ -13,11 +13,16 @@ import (
 )
 
 // descriptor gives a non-blocking kernel descriptor of a channel, which the
-// caller owns. A channel without one (in tests, or one that somebody listens in
-// on) is bridged to a socket pair.
+// caller owns; the channel itself is closed: as long as the runtime's poller knew
+// it, each byte would wake a thread that has no use for it. A channel without a
+// descriptor (in tests, or one that somebody listens in on) is bridged to a socket
+// pair.
 func descriptor(rw io.ReadWriteCloser) (int, error) {
-	if c, ok := rw.(syscall.Conn); ok {
-		return duplicate(c)
+	if c, ok := rw.(interface {
+		syscall.Conn
+		io.Closer
+	}); ok {
+		return Take(c)
 	}
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -49,10 +54,10 @@ func Take(c interface {
 	io.Closer
 }) (int, error) {
 	fd, err := duplicate(c)
-	if err != nil {
-		return -1, err
+	if err == nil {
+		_ = c.Close() // what it led to stays open by fd
 	}
-	return fd, c.Close()
+	return fd, err
 }
 
 func duplicate(c syscall.Conn) (int, error) {

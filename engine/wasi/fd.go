@@ -143,7 +143,7 @@ func (s *System) readKernel(d *descriptor, v [][]byte) (int, vfs.Errno) {
 		return 0, vfs.ErrnoNotconn
 	}
 	for {
-		n, err := tryRead(d, v)
+		n, err := s.tryRead(d, v)
 		if err == nil {
 			return n, 0
 		}
@@ -159,8 +159,11 @@ func (s *System) readKernel(d *descriptor, v [][]byte) (int, vfs.Errno) {
 	}
 }
 
-func tryRead(d *descriptor, v [][]byte) (int, error) {
-	if d.kind == Input && d.flags&flagNonblock != 0 && !ready(d.fd, unix.POLLIN) {
+func (s *System) tryRead(d *descriptor, v [][]byte) (int, error) {
+	if d.never {
+		return s.readNow(d.fd, v)
+	}
+	if d.flags&flagNonblock != 0 && !ready(d.fd, unix.POLLIN) {
 		return 0, unix.EAGAIN
 	}
 	if len(v) == 1 {
@@ -183,8 +186,8 @@ func (s *System) writeKernel(d *descriptor, v [][]byte) (int, vfs.Errno) {
 	for {
 		var n int
 		var err error
-		if d.kind == Conn { // no SIGPIPE, which would end the process
-			n, err = unix.SendmsgBuffers(d.fd, v, nil, nil, unix.MSG_NOSIGNAL)
+		if d.never {
+			n, err = s.sendNow(d.fd, v)
 		} else if len(v) == 1 {
 			n, err = unix.Write(d.fd, v[0])
 		} else {
@@ -203,17 +206,6 @@ func (s *System) writeKernel(d *descriptor, v [][]byte) (int, vfs.Errno) {
 			wait(d.fd, unix.POLLOUT)
 		}
 	}
-}
-
-func ready(fd int, events int16) bool {
-	p := [1]unix.PollFd{{Fd: int32(fd), Events: events}}
-	n, err := unix.Poll(p[:], 0)
-	return err != nil || n > 0
-}
-
-func wait(fd int, events int16) {
-	p := [1]unix.PollFd{{Fd: int32(fd), Events: events}}
-	_, _ = unix.Poll(p[:], -1)
 }
 
 // errno translates what a kernel descriptor can answer.

@@ -129,8 +129,7 @@ func (s *System) deadline(id uint32, timeout uint64, flags uint16, start time.Ti
 	return start.Add(time.Duration(min(timeout, math.MaxInt64/4))), 0
 }
 
-// wait returns when something is ready. ppoll counts in milliseconds of its own
-// kernel's patience: a wait is cut into hours at the most.
+// wait returns when something is ready. A wait is cut into hours at the most.
 func (s *System) wait(immediate bool, nearest time.Time) {
 	for {
 		left := time.Hour
@@ -140,8 +139,7 @@ func (s *System) wait(immediate bool, nearest time.Time) {
 		if immediate {
 			left = 0
 		}
-		ts := unix.NsecToTimespec(int64(max(left, 0)))
-		n, err := unix.Ppoll(s.poll, &ts, nil)
+		n, err := pollFor(s.poll, left)
 		if err == unix.EINTR {
 			continue
 		}
@@ -168,10 +166,7 @@ func (s *System) events(m memory, out, count uint64) vfs.Errno {
 				x.errno = vfs.ErrnoBadf
 			}
 			if fire && x.kind == eventFdRead {
-				x.bytes = 1 // at least: nobody may rely on more
-				if c, err := unix.IoctlGetInt(int(s.poll[x.at].Fd), unix.TIOCINQ); err == nil && c > 0 {
-					x.bytes = uint64(c)
-				}
+				x.bytes = 1 // at least: nobody may rely on more, and to ask costs a call
 			}
 			if fire && x.kind == eventFdWrite {
 				x.bytes = 4096

@@ -39,7 +39,7 @@ func sockAccept(s *System, m memory, a []uint64) vfs.Errno {
 	for {
 		fd, err := accept(d)
 		if err == nil {
-			conn := &descriptor{kind: Conn, fd: fd, base: rightsStream, flags: uint16(a[1])}
+			conn := &descriptor{kind: Conn, fd: fd, never: true, base: rightsStream, flags: uint16(a[1])}
 			n, e := s.install(conn)
 			if e != 0 {
 				return e

@@ -52,6 +52,7 @@ type System struct {
 	started   time.Time
 	fds       []*descriptor
 	iov       [][]byte
+	vec       []unix.Iovec
 	poll      []unix.PollFd
 	subs      []subscription
 }
@@ -59,6 +60,7 @@ type System struct {
 type descriptor struct {
 	kind    Kind // 0: a vfs handle
 	fd      int
+	never   bool // the kernel's descriptor is a socket that never blocks
 	file    vfs.File
 	dir     vfs.Dir
 	preopen string // guest path of a pre-opened directory
@@ -102,11 +104,12 @@ func (s *System) AddKernel(k Kind, fd int, nonblock bool) error {
 		d.flags = flagNonblock
 	}
 	s.fds = append(s.fds, d)
-	if k == Null || k == Input || k == Output && !isSocket(fd) {
+	if k == Null || !isSocket(fd) {
 		// A terminal's or pipe's description may be shared with other programs:
 		// its blocking mode is left alone, and polled before each use.
 		return nil
 	}
+	d.never = true
 	return unix.SetNonblock(fd, true)
 }
 
