@@ -234,7 +234,7 @@ func TestParseEnarx(t *testing.T) {
 		})
 	}
 	for toml, hint := range map[string]string{
-		"\nargz = []":                    `did you mean "args"?`,
+		"\nargz = []":                     `did you mean "args"?`,
 		"\n[[files]]\nprto = \"tls\"":     `did you mean "prot"?`,
 		"\n[limits]\nmemory = \"1MiB\"":   "valid keys here: steward, args, env, files; what Donjon adds belongs in a Donjon.toml",
 		"\n[[files]]\nclient_ca = \"ca\"": "valid keys here: kind, name, prot, addr, host, port; what",
