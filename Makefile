@@ -41,7 +41,15 @@ deps:
 		dpkg -s $(PACKAGES) >/dev/null 2>&1 || { apt-get update -q; DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(PACKAGES); } || \
 		echo "apt-get failed: tests that need what is missing skip"; \
 	else \
-		for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || echo "missing: $$p (tests that need it skip; as root, make test installs it)"; done; \
+		for p in $(PACKAGES); do \
+			case $$p in \
+			clang|lld|wasi-libc|libclang-*) what="C guests (engine, examples, bench/guests, e2e)";; \
+			qemu-*) what="vm Keeps (keep/vm, e2e's vm stories)";; \
+			curl|openssl) what="TLS from outside (e2e's serve stories)";; \
+			*) what="some";; \
+			esac; \
+			dpkg -s $$p >/dev/null 2>&1 || echo "missing: $$p, without which these tests skip: $$what (as root, make test installs it)"; \
+		done; \
 	fi
 
 test: deps build examples

@@ -287,6 +287,8 @@ func (s *supervisor) finish(out Outcome, stop <-chan struct{}, grace <-chan time
 	}
 	drained := make(chan struct{})
 	go func(done chan<- struct{}) { s.outputs.Wait(); close(done) }(drained)
+	patience := time.NewTimer(s.Patience) // with the evidence; a slow reader is waited for
+	defer patience.Stop()
 	for drained != nil || proof != nil {
 		select {
 		case <-drained:
@@ -294,6 +296,10 @@ func (s *supervisor) finish(out Outcome, stop <-chan struct{}, grace <-chan time
 		case err := <-proof:
 			if proof = nil; err != nil {
 				return out, err
+			}
+		case <-patience.C:
+			if proof != nil {
+				return out, fmt.Errorf("evidence: the Keep gave none within %s of the workload's end", s.Patience)
 			}
 		case <-stop:
 			out.Stopped = true

@@ -39,7 +39,7 @@ func (a *app) run(args []string) int {
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	err := root.Execute()
-	if out, ok := a.stdout.(*output); ok && out.err != nil && (err == nil || errors.Is(err, out.err)) {
+	if out, ok := a.stdout.(*output); ok && out.err != nil && (err == nil || statusOf(err) == statusFailed && errors.Is(err, out.err)) {
 		err = fmt.Errorf("stdout cannot be written: %w", out.err)
 	}
 	return a.report(err)

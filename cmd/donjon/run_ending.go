@@ -42,7 +42,7 @@ func (a *app) runReported(f runFlags, name string, args []string) error {
 	e.ExitStatus = statusOf(err)
 	var own silent
 	if err != nil && !errors.As(err, &own) {
-		e.Text, e.Hint = err.Error(), hintOf(err)
+		e.Text, e.Hint = printable(err.Error()), printable(hintOf(err))
 	}
 	b, merr := json.Marshal(e)
 	if merr != nil {
