@@ -31,8 +31,8 @@ func (f *runFlags) place() (string, error) {
 	if f.arch != "" && f.arch != runtime.GOARCH && tee != "vm" {
 		return "", fmt.Errorf("--arch %s: found --tee %s, wanted vm: only a virtual machine can have another processor than this host's (%s)", f.arch, tee, runtime.GOARCH)
 	}
-	if f.kernel != "" && tee != "vm" {
-		return "", fmt.Errorf("--kernel goes with --tee vm: a %s Keep boots no kernel of its own", tee)
+	if f.kernel != "" && tee == "sim" {
+		return "", errors.New("--kernel goes with --tee vm: a sim Keep boots no kernel of its own")
 	}
 	return tee, nil
 }
