@@ -242,9 +242,9 @@ func (a *app) runWorkload(f runFlags, name string, args []string, end *ending) e
 		return failHint(statusWorkload, "give each with --dir HOST::GUEST", fmt.Errorf("the configuration has %d host_dirs, --dir gave %d", len(w.Config.HostDirs), len(p.dirs)))
 	}
 	secret := w.Config.Steward != "" || len(w.Config.Secrets) > 0
-	if admitted := w.Config.TEE; len(admitted) > 0 && (f.tee == "" && !slices.Contains(admitted, "sim") || f.tee != "" && !slices.Contains(admitted, f.tee)) {
-		tee := f.tee
-		if tee == "" {
+	if admitted := w.Config.TEE; len(admitted) > 0 && !slices.Contains(admitted, p.tee) {
+		tee := p.tee
+		if f.tee == "" && f.arch == "" {
 			tee = "sim, all that this host offers unasked"
 		}
 		return failHint(statusKeep, "run it with --tee of one of these", fmt.Errorf("the configuration admits tee = %q, and this would be %s", admitted, tee))
