@@ -235,7 +235,9 @@ func TestLinkCut(t *testing.T) {
 		for _, end := range []string{"cut", "garbage"} {
 			t.Run(end+" at "+stage, func(t *testing.T) {
 				conn, _ := start(t, program)
-				sess, err := link.Host(conn)
+				// Hidden, so that the session works on a copy and the test still holds
+				// the link itself.
+				sess, err := link.Host(struct{ io.ReadWriteCloser }{conn})
 				if err != nil {
 					t.Fatal(err)
 				}
