@@ -8,14 +8,26 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
+// sessions gives the two ends of a link over a socket pair, as a Keep has one.
 func sessions(t *testing.T) (host, guest *Session) {
 	t.Helper()
-	a, b := net.Pipe()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sessionsOver(t, os.NewFile(uintptr(fds[0]), "link"), os.NewFile(uintptr(fds[1]), "link"))
+}
+
+func sessionsOver(t *testing.T, a, b io.ReadWriteCloser) (host, guest *Session) {
+	t.Helper()
 	done := make(chan error, 1)
 	go func() {
 		var err error
@@ -64,7 +76,19 @@ func TestHelloRefuses(t *testing.T) {
 }
 
 func TestBytesArriveBothWays(t *testing.T) {
-	host, guest := sessions(t)
+	t.Run("a descriptor", func(t *testing.T) {
+		host, guest := sessions(t)
+		bothWays(t, host, guest)
+	})
+	t.Run("no descriptor", func(t *testing.T) {
+		a, b := net.Pipe()
+		host, guest := sessionsOver(t, a, b)
+		bothWays(t, host, guest)
+	})
+}
+
+func bothWays(t *testing.T, host, guest *Session) {
+	t.Helper()
 	want := make([]byte, 3<<20+17)
 	rand.Read(want)
 	go func() {

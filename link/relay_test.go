@@ -93,12 +93,12 @@ func TestRelayCarriesBothWays(t *testing.T) {
 	}
 	wg.Wait()
 	wait(t, ended, 2)
-	if n := open(host); n != 0 {
+	if n := streamsOf(host); n != 0 {
 		t.Errorf("%d streams are left", n)
 	}
 }
 
-func open(s *Session) int {
+func streamsOf(s *Session) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.streams)
@@ -348,7 +348,40 @@ func TestRelayMany(t *testing.T) {
 		}()
 	}
 	wg.Wait()
-	if n := open(guest); n != 0 {
+	if n := streamsOf(guest); n != 0 {
 		t.Errorf("%d streams are left", n)
+	}
+}
+
+// A session that has ended, with relays under way, leaves no descriptor open.
+func TestEndedSessionsLeaveNoDescriptors(t *testing.T) {
+	descriptors := func() int {
+		d, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(d)
+	}
+	before := descriptors()
+	for range 20 {
+		host, guest := sessions(t)
+		near, far, ended := relayed(t, host, guest)
+		_, _ = near.Write([]byte("under way"))
+		_ = host.Close()
+		wait(t, ended, 2)
+		// A relay that comes too late is closed as well.
+		st := newStream(host, 2, ServiceConn, nil)
+		fd, late := socketPair(t)
+		st.Relay(fd, nil, func() { ended <- struct{}{} })
+		wait(t, ended, 1)
+		_, _, _, _ = near.Close(), far.Close(), late.Close(), guest.Close()
+	}
+	n := descriptors()
+	for i := 0; i < 500 && n > before; i++ { // loops end on their own
+		time.Sleep(10 * time.Millisecond)
+		n = descriptors()
+	}
+	if n > before {
+		t.Errorf("%d descriptors are left open, %d were", n, before)
 	}
 }

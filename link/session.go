@@ -135,8 +135,8 @@ func (s *Session) end(err error) {
 }
 
 // Open opens a stream for a service with its parameters (at most MaxParams-1
-// bytes). It does not wait: what the other side thinks of it shows when the
-// stream is used.
+// bytes). It waits where too much is queued for the channel already, and not for
+// the other side's word: what it thinks of the stream shows when it is used.
 func (s *Session) Open(service Service, params []byte) (*Stream, error) {
 	if len(params) > MaxParams-1 {
 		return nil, fmt.Errorf("link: parameters of %d bytes, at most %d", len(params), MaxParams-1)
@@ -144,6 +144,7 @@ func (s *Session) Open(service Service, params []byte) (*Stream, error) {
 	// The write lock is held over the choice of the id, so that ids appear on the
 	// wire in order.
 	s.wmu.Lock()
+	s.roomLocked()
 	s.mu.Lock()
 	if s.err != nil {
 		err := s.err
@@ -178,15 +179,17 @@ func (s *Session) Accept() (*Stream, error) {
 	}
 }
 
+// roomLocked waits, with wmu held, while too much is queued already.
+func (s *Session) roomLocked() {
+	for len(s.pending) > maxPending && s.flushing && !s.ended() {
+		s.wcond.Wait()
+	}
+}
+
 // send queues one frame of data and waits while too much is queued already.
 func (s *Session) send(kind frameType, stream uint32, payload []byte) error {
 	s.wmu.Lock()
-	for len(s.pending) > maxPending && s.flushing {
-		s.wcond.Wait()
-		if s.ended() {
-			break
-		}
-	}
+	s.roomLocked()
 	if s.ended() {
 		s.wmu.Unlock()
 		return s.Err()

@@ -145,7 +145,9 @@ func send(fd int, msg []byte, fds []int) error {
 var errGone = errors.New("child: the other process has ended")
 
 // receive reads one message and the descriptors that came along, which the
-// caller owns; a message that does not fit is refused.
+// caller owns; a message that does not fit is refused. That the other end was
+// closed with messages unread is told by an error, once: what it had sent before
+// comes after it.
 func receive(fd, maxFDs int) ([]byte, []int, error) {
 	buf := make([]byte, maxMessage)
 	oob := make([]byte, unix.CmsgSpace(4*max(maxFDs, 1)))
@@ -153,7 +155,7 @@ func receive(fd, maxFDs int) ([]byte, []int, error) {
 	var err error
 	for {
 		n, oobn, flags, _, err = unix.Recvmsg(fd, buf, oob, unix.MSG_CMSG_CLOEXEC)
-		if err != unix.EINTR {
+		if err != unix.EINTR && err != unix.ECONNRESET {
 			break
 		}
 	}

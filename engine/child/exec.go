@@ -151,8 +151,10 @@ func life(h Hooks) (event, *os.File) {
 func compile(h Hooks, job Job, codeDir string, module []byte) (*engine.Program, event, *os.File, error) {
 	opts := engine.Options{Workers: 2}
 	warm := make(chan bool, 1)
-	if job.Cache && codeDir != "" {
-		opts.CacheDir = h.CacheDir
+	if job.Cache {
+		if codeDir != "" {
+			opts.CacheDir = h.CacheDir
+		}
 		ready := make(chan struct{})
 		opts.CacheReady = ready
 		go func() {
@@ -353,15 +355,16 @@ func openSlot(cacheDir string) (*os.File, string) {
 
 // takeCode waits for the warden's word about the machine code, which it has
 // authenticated, and puts it where the engine looks for it. false: there is none.
+// The word comes where there is no folder too.
 func takeCode(dir string) bool {
-	slot := filepath.Join(dir, slotName)
-	defer os.Remove(slot) // gone already where it was taken
 	body, _, err := listen(wordCode, 0)
-	if err != nil {
+	if dir == "" {
 		return false
 	}
+	slot := filepath.Join(dir, slotName)
+	defer os.Remove(slot) // gone already where it was taken
 	var c code
-	if err := unmarshal(body, &c); err != nil || !isName(c.Name) {
+	if err != nil || unmarshal(body, &c) != nil || !isName(c.Name) {
 		return false
 	}
 	return os.Rename(slot, filepath.Join(dir, c.Name)) == nil

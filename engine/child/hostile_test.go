@@ -4,6 +4,7 @@ package child
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,8 +13,6 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 	"golang.org/x/sys/unix"
-
-	"github.com/donjon-tee/donjon/engine"
 )
 
 // spawn starts the child that mode names (main_test.go).
@@ -49,15 +48,15 @@ func spawn(t *testing.T, mode string) *Process {
 
 func memory(t *testing.T, b []byte) *os.File {
 	t.Helper()
-	f, err := Memory("test", len(b), func(m []byte) error { copy(m, b); return nil })
+	f, err := Bytes("test", b)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return f
 }
 
-// open counts this process's descriptors.
-func open(t *testing.T) int {
+// descriptors counts those of this process.
+func descriptors(t *testing.T) int {
 	t.Helper()
 	d, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
@@ -74,6 +73,15 @@ func TestT19HostileChild(t *testing.T) {
 		compiled string // the error of Compiled; "" is none
 		end      string // then the error of Wait; "" is none
 	}{
+		{"compiled before ready", "event 1 before it was confined", ""},
+		{"failed before ready", "event 2 before it was confined", ""},
+		{"done before ready", "event 3 before it was confined", ""},
+		{"garbage before ready", "does not decode", ""},
+		{"nothing before ready", "ended", ""},
+		{"two slots", "too long", ""},
+		{"ready twice", "event 4 before the module", ""},
+		{"no slot", "", ""},
+		{"a slot nobody wants", "", ""},
 		{"garbage", "does not decode", ""},
 		{"trailing", "does not decode", ""},
 		{"twice", "does not decode", ""},
@@ -82,6 +90,7 @@ func TestT19HostileChild(t *testing.T) {
 		{"long", "too long", ""},
 		{"empty", "ended", ""},
 		{"descriptors", "too long", ""},
+		{"two descriptors", "too long", ""},
 		{"kind 0", "event 0", ""},
 		{"kind 99", "event 99", ""},
 		{"done at once", "event 3", ""},
@@ -89,15 +98,29 @@ func TestT19HostileChild(t *testing.T) {
 		{"nothing", "ended", ""},
 		{"many events", "", "event 1"},
 		{"code after the start", "", "event 1"},
+		{"ready after the start", "", "event 4"},
 		{"code at the end", "", ""},
 		{"garbage after the start", "", "does not decode"},
 	} {
 		t.Run(c.mode, func(t *testing.T) {
 			p := spawn(t, c.mode)
-			before := open(t)
-			if err := p.Load(Spec{}, memory(t, []byte("module")), nil, nil); err != nil {
+			before := descriptors(t)
+			cache := c.mode != "a slot nobody wants"
+			if err := p.Confine(cache); err != nil {
 				t.Fatal(err)
 			}
+			// A child that is gone by now shows below.
+			_ = p.Compile(Job{Cache: cache}, memory(t, []byte("module")))
+			if cache {
+				slot, err := p.Slot()
+				if slot != nil && (err != nil || c.mode == "no slot") {
+					t.Errorf("found a slot, %v", err)
+				}
+				if slot != nil {
+					_ = slot.Close()
+				}
+			}
+			_ = p.Code("")
 			_, f, _, err := p.Compiled()
 			if c.compiled != "" {
 				if err == nil || !strings.Contains(err.Error(), c.compiled) || f != nil {
@@ -107,7 +130,7 @@ func TestT19HostileChild(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := p.Start(); err != nil && c.mode != "many events" {
+				if err := p.Start(Spec{}, nil); err != nil && c.mode != "many events" {
 					t.Fatal(err)
 				}
 				out, err := p.Wait()
@@ -117,7 +140,7 @@ func TestT19HostileChild(t *testing.T) {
 			}
 			p.Kill()
 			<-p.Ended()
-			if n := open(t); n > before {
+			if n := descriptors(t); n > before {
 				t.Errorf("%d descriptors are left open, %d were", n, before)
 			}
 		})
@@ -126,103 +149,66 @@ func TestT19HostileChild(t *testing.T) {
 
 // A child that says nothing is ended by Kill, and whoever waits for it learns.
 func TestT19SilentChild(t *testing.T) {
-	p := spawn(t, "silent")
-	if err := p.Load(Spec{}, memory(t, []byte("module")), nil, nil); err != nil {
-		t.Fatal(err)
-	}
-	time.AfterFunc(50*time.Millisecond, p.Kill)
-	if _, _, _, err := p.Compiled(); err == nil || !strings.Contains(err.Error(), "killed") {
-		t.Errorf("found %v", err)
+	for mode, wait := range map[string]func(*Process) error{
+		"silent before ready": func(p *Process) error { _, err := p.Slot(); return err },
+		"silent":              func(p *Process) error { _, _, _, err := p.Compiled(); return err },
+	} {
+		p := spawn(t, mode)
+		if err := errors.Join(p.Confine(true), p.Compile(Job{Cache: true}, memory(t, []byte("module")))); err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(50*time.Millisecond, p.Kill)
+		if err := wait(p); err == nil || !strings.Contains(err.Error(), "killed") {
+			t.Errorf("%s: found %v", mode, err)
+		}
 	}
 }
 
-func TestLoadBounds(t *testing.T) {
+func TestStartBounds(t *testing.T) {
 	p := spawn(t, "silent")
-	before := open(t)
+	before := descriptors(t)
 	var many []*os.File
-	for range MaxDescriptors {
+	for range MaxDescriptors + 1 {
 		many = append(many, memory(t, nil))
 	}
-	if err := p.Load(Spec{}, memory(t, nil), nil, many); err == nil || !strings.Contains(err.Error(), "at most") {
+	if err := p.Start(Spec{}, many); err == nil || !strings.Contains(err.Error(), "at most") {
 		t.Errorf("descriptors: found %v", err)
 	}
-	if err := p.Load(Spec{Args: []string{strings.Repeat("x", maxSpec)}}, memory(t, nil), nil, nil); err == nil || !strings.Contains(err.Error(), "at most") {
+	if err := p.Start(Spec{Args: []string{strings.Repeat("x", maxSpec)}}, []*os.File{memory(t, nil)}); err == nil || !strings.Contains(err.Error(), "at most") {
 		t.Errorf("arguments: found %v", err)
 	}
-	if n := open(t); n != before {
+	if n := descriptors(t); n > before {
 		t.Errorf("%d descriptors are left open, %d were", n, before)
 	}
 }
 
-// module is a WebAssembly module whose _start has this body.
-func module(body ...byte) []byte {
-	b := []byte("\x00asm\x01\x00\x00\x00\x01\x04\x01\x60\x00\x00\x03\x02\x01\x00\x07\x0a\x01\x06_start\x00\x00")
-	b = append(b, 10, byte(4+len(body)), 1, byte(2+len(body)), 0)
-	return append(append(b, body...), 0x0b)
-}
-
-// The real child, up to its end, and what it refuses of a warden's own mistakes.
-func TestChild(t *testing.T) {
-	for _, c := range []struct {
-		name     string
-		mode     string
-		spec     Spec
-		module   []byte
-		guest    int // descriptors that come along
-		cache    []byte
-		compiled string
-		end      string
-		trap     string
-	}{
-		{name: "ends", module: module()},
-		{name: "traps", module: module(0), trap: "unreachable"},
-		{name: "no module", module: []byte("text"), compiled: "no WebAssembly"},
-		{name: "fewer descriptors", module: module(), spec: Spec{Files: []File{{"in", uint8(engine.Input)}}}, compiled: "fewer"},
-		{name: "more descriptors", module: module(), guest: 2, compiled: "2 descriptors more"},
-		{name: "odd mount", module: module(), spec: Spec{Mounts: []Mount{{"/x", 9, 0}}}, compiled: "kind 9"},
-		{name: "an archive that is none", module: module(), guest: 1, spec: Spec{Mounts: []Mount{{"/x", MountArchive, 0}}}, compiled: "data for /x"},
-		{name: "a cache entry above its folder", module: module(), spec: Spec{Cache: true, CacheName: "../evil"}, cache: []byte("code"), compiled: "../evil"},
-		{name: "an absolute cache entry", module: module(), spec: Spec{Cache: true, CacheName: "/etc/evil"}, cache: []byte("code"), compiled: "/etc/evil"},
-		{name: "the last wall is missing", mode: "unconfined", module: module(), end: "not implemented"},
+// What is handed over is as long as was said and can never change.
+func TestMemory(t *testing.T) {
+	before := descriptors(t)
+	for name, fill := range map[string]func(io.Writer) error{
+		"less":    func(w io.Writer) error { _, err := w.Write([]byte("12")); return err },
+		"more":    func(w io.Writer) error { _, err := w.Write([]byte("1234")); return err },
+		"nothing": func(io.Writer) error { return nil },
+		"failure": func(w io.Writer) error { _, _ = w.Write([]byte("123")); return io.ErrUnexpectedEOF },
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			if c.mode == "" {
-				c.mode = "child"
-			}
-			p := spawn(t, c.mode+"|"+t.TempDir())
-			var guest []*os.File
-			for range c.guest {
-				guest = append(guest, memory(t, []byte("x")))
-			}
-			var cache *os.File
-			if c.cache != nil {
-				cache = memory(t, c.cache)
-			}
-			if c.spec.MaxMemory == 0 {
-				c.spec.MaxMemory = 1 << 20
-			}
-			if err := p.Load(c.spec, memory(t, c.module), cache, guest); err != nil {
-				t.Fatal(err)
-			}
-			_, _, _, err := p.Compiled()
-			if c.compiled != "" {
-				var ge *GuestError
-				if !errors.As(err, &ge) || !strings.Contains(ge.Text, c.compiled) {
-					t.Errorf("found %v, wanted %q", err, c.compiled)
-				}
-				return
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := p.Start(); err != nil {
-				t.Fatal(err)
-			}
-			out, err := p.Wait()
-			if c.end == "" && (err != nil || !strings.Contains(out.Trap, c.trap) || c.trap == "" && out.Trap != "") || c.end != "" && (err == nil || !strings.Contains(err.Error(), c.end)) {
-				t.Errorf("found %+v, %v", out, err)
-			}
-		})
+		if f, err := Memory("test", 3, fill); err == nil || f != nil {
+			t.Errorf("%s: found a file, %v", name, err)
+		}
+	}
+	for _, b := range [][]byte{nil, []byte("123")} {
+		f := memory(t, b)
+		got, err := io.ReadAll(io.NewSectionReader(f, 0, 10))
+		if err != nil || string(got) != string(b) {
+			t.Errorf("found %q, %v", got, err)
+		}
+		_, werr := f.WriteAt([]byte("x"), 0)
+		if !errors.Is(werr, unix.EPERM) || f.Truncate(10) == nil || len(b) > 0 && f.Truncate(0) == nil {
+			t.Errorf("a memory file of %d bytes can be changed: %v", len(b), werr)
+		}
+		_ = f.Close()
+	}
+	if n := descriptors(t); n > before {
+		t.Errorf("%d descriptors are left open, %d were", n, before)
 	}
 }
 
@@ -247,7 +233,7 @@ func TestT10GuestClockFloor(t *testing.T) {
 
 // FuzzEvent is what an escaped guest may send the warden (T19).
 func FuzzEvent(f *testing.F) {
-	for _, e := range []event{{Kind: eventCompiled, CacheName: "a/b", Notes: []string{"n"}}, {Kind: eventFailed, Module: true, Text: "t", Hint: "h"}, {Kind: eventDone, Status: 3, Trap: "t", MemoryRefused: true}} {
+	for _, e := range []event{{Kind: eventReady, Notes: []string{"n"}}, {Kind: eventCompiled, CacheName: "a/b", Notes: []string{"n"}}, {Kind: eventFailed, Module: true, Text: "t", Hint: "h"}, {Kind: eventDone, Status: 3, Trap: "t", MemoryRefused: true}} {
 		b, err := cbor.Marshal(e)
 		if err != nil {
 			f.Fatal(err)
@@ -284,7 +270,7 @@ func FuzzEvent(f *testing.F) {
 // FuzzSpec is what the child reads.
 func FuzzSpec(f *testing.F) {
 	for _, s := range []Spec{{}, {Args: []string{"a"}, Env: []string{"K=V"}, Files: []File{{"in", 1}, {"null", 0}}, Mounts: []Mount{{"/x", MountScratch, 1 << 20}, {"/y", MountArchive, 0}, {"/z", MountHost, 0}},
-		MaxMemory: 1 << 20, CacheName: "n", Cache: true, NotBefore: 1}} {
+		MaxMemory: 1 << 20, Weak: true, NotBefore: 1}} {
 		b, err := cbor.Marshal(s)
 		if err != nil {
 			f.Fatal(err)
@@ -306,6 +292,43 @@ func FuzzSpec(f *testing.F) {
 		g, err := assemble(s, fds)
 		if err == nil && (len(g.Files) != len(s.Files) || len(g.Preopens) != len(s.Mounts)) {
 			t.Error("a guest has other descriptors than were announced")
+		}
+	})
+}
+
+// FuzzJob is what the child reads before: a Job, and the name of machine code.
+func FuzzJob(f *testing.F) {
+	for _, v := range []any{Job{}, Job{Cache: true, Weak: true}, code{}, code{"entry"}, code{"../evil"}, code{"/etc/evil"}, code{slotName}, code{".."}, code{"a\x00b"}} {
+		b, err := cbor.Marshal(v)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Add([]byte{0xa2, 1, 0xf5, 1, 0xf4})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) > maxMessage {
+			return
+		}
+		var j Job
+		if unmarshal(b, &j) == nil {
+			again, err := cbor.Marshal(j)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var k Job
+			if err := unmarshal(again, &k); err != nil || k != j {
+				t.Errorf("found %+v of %+v, %v", k, j, err)
+			}
+		}
+		var c code
+		if unmarshal(b, &c) != nil || !isName(c.Name) {
+			return
+		}
+		const dir = "/cache/code"
+		p := filepath.Join(dir, c.Name)
+		if filepath.Dir(p) != dir || filepath.Base(p) != c.Name || p == filepath.Join(dir, slotName) {
+			t.Errorf("%q leads to %q", c.Name, p)
 		}
 	})
 }

@@ -28,26 +28,73 @@ func play() int {
 		return 1
 	}
 	mode, arg, _ := strings.Cut(string(b), "|")
-	none := func(bool) ([]string, error) { return nil, nil }
+	none := func() ([]string, error) { return nil, nil }
+	nothing := func(string) ([]string, error) { return nil, nil }
+	missing := func() ([]string, error) { return []string{"a wall"}, unix.ENOSYS }
 	switch mode {
 	case "child": // the real one, unconfined; arg is its cache folder
-		return Main(Hooks{Compiling: none, Running: none, CacheDir: arg})
-	case "unconfined": // the real one, whose last wall cannot be raised
-		return Main(Hooks{Compiling: none, Running: func(bool) ([]string, error) { return nil, unix.ENOSYS }, CacheDir: arg})
+		return Main(Hooks{Compiling: nothing, Running: none, CacheDir: arg})
+	case "no first wall": // the real one, whose walls cannot be raised
+		return Main(Hooks{Compiling: func(string) ([]string, error) { return missing() }, Running: none, CacheDir: arg})
+	case "no last wall":
+		return Main(Hooks{Compiling: nothing, Running: missing, CacheDir: arg})
 	}
-	_, fds, err := receive(controlFD, MaxDescriptors+1)
-	if err != nil {
+	return fake(mode)
+}
+
+// fake is a child that does not keep to the protocol.
+func fake(mode string) int {
+	if _, _, err := receive(controlFD, 0); err != nil { // confine
 		return 1
 	}
-	say := func(e event, n int) { // an event with n descriptors
+	const some = 0 // a descriptor that is one: standard input
+	say := func(e event, fds ...int) {
 		b, _ := cbor.Marshal(e)
-		_ = send(controlFD, b, fds[:n])
+		_ = send(controlFD, b, fds)
+	}
+	ready := event{Kind: eventReady}
+	switch mode {
+	case "compiled before ready":
+		say(event{Kind: eventCompiled, CacheName: "evil"}, some)
+		return 0
+	case "failed before ready":
+		say(event{Kind: eventFailed, Text: "no"}, some)
+		return 0
+	case "done before ready":
+		say(event{Kind: eventDone}, some)
+		return 0
+	case "garbage before ready":
+		_ = send(controlFD, []byte("\xff\x00garbage"), []int{some})
+		return 0
+	case "nothing before ready":
+		return 0
+	case "silent before ready":
+		_, _, _ = receive(controlFD, 1) // what to compile
+		_, _, _ = receive(controlFD, 0) // the warden says nothing more
+		return 0
+	case "two slots":
+		say(ready, some, some)
+		return 0
+	case "ready twice":
+		say(ready, some)
+		say(ready, some)
+	case "no slot":
+		say(ready)
+	default:
+		say(ready, some)
+	}
+	for _, fds := range []int{1, 0} { // what to compile, and whether code comes
+		if _, _, err := receive(controlFD, fds); err != nil {
+			return 1
+		}
 	}
 	compiled := func() { // as it should be, up to the guest's start
-		say(event{Kind: eventCompiled}, 0)
-		_, _, _ = receive(controlFD, 0)
+		say(event{Kind: eventCompiled})
+		_, fds, _ := receive(controlFD, MaxDescriptors+1)
+		closeAll(fds)
 	}
 	switch mode {
+	case "ready twice": // it was
 	case "garbage":
 		_ = send(controlFD, []byte("\xff\x00garbage"), nil)
 	case "trailing":
@@ -64,25 +111,29 @@ func play() int {
 	case "empty":
 		_ = send(controlFD, nil, nil)
 	case "descriptors":
-		fds = append(fds, fds...)
-		say(event{Kind: eventCompiled, CacheName: "x"}, 4)
+		say(event{Kind: eventCompiled, CacheName: "x"}, some, some, some, some)
+	case "two descriptors":
+		say(event{Kind: eventCompiled, CacheName: "x"}, some, some)
 	case "kind 0":
-		say(event{}, 1)
+		say(event{}, some)
 	case "kind 99":
-		say(event{Kind: 99}, 1)
+		say(event{Kind: 99}, some)
 	case "done at once":
-		say(event{Kind: eventDone}, 1)
+		say(event{Kind: eventDone}, some)
 	case "failed with code":
-		say(event{Kind: eventFailed, Text: "no"}, 1)
+		say(event{Kind: eventFailed, Text: "no"}, some)
 	case "code after the start":
 		compiled()
-		say(event{Kind: eventCompiled, CacheName: "evil"}, 1)
-	case "code at the end":
+		say(event{Kind: eventCompiled, CacheName: "evil"}, some)
+	case "ready after the start":
 		compiled()
-		say(event{Kind: eventDone, Status: 7}, 1)
+		say(ready, some)
+	case "code at the end", "no slot", "a slot nobody wants":
+		compiled()
+		say(event{Kind: eventDone, Status: 7}, some)
 	case "garbage after the start":
 		compiled()
-		_ = send(controlFD, []byte("garbage"), fds[:1])
+		_ = send(controlFD, []byte("garbage"), []int{some})
 	case "many events":
 		for unix.Sendmsg(controlFD, []byte{0xa1, 1, 1}, nil, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT) == nil {
 		}

@@ -21,6 +21,7 @@ type Process struct {
 	ctl  *os.File
 	proc *os.Process
 
+	cache    bool // a slot is wanted
 	ready    sync.Once
 	slot     *os.File
 	notes    []string
@@ -88,7 +89,7 @@ func (p *Process) CPU() (time.Duration, error) {
 // itself. cache says that there is a cache folder, in the Keep's own memory.
 func (p *Process) Confine(cache bool) error {
 	var body []byte
-	if cache {
+	if p.cache = cache; cache {
 		body = []byte("cache")
 	}
 	return p.tell(wordConfine, body)
@@ -115,6 +116,10 @@ func (p *Process) Slot() (*os.File, error) {
 func (p *Process) confined() error {
 	p.ready.Do(func() {
 		e, f, err := p.next()
+		if f != nil && (e.Kind != eventReady || !p.cache) {
+			_ = f.Close()
+			f = nil
+		}
 		if err == nil && e.Kind != eventReady {
 			err = fmt.Errorf("child: event %d before it was confined", e.Kind)
 		}
