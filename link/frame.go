@@ -17,8 +17,10 @@ import (
 const (
 	headerSize = 8
 
-	// MaxPayload is the largest payload of a frame, in bytes.
-	MaxPayload = 64 << 10
+	// MaxPayload is the largest payload of a frame, in bytes: with its header it
+	// fills 64 KiB, twice what a virtio-serial port takes at once. A few bytes more
+	// would cost another exit of the virtual machine.
+	MaxPayload = 64<<10 - headerSize
 	// MaxParams is the largest payload of an open frame: one byte of service and
 	// its parameters.
 	MaxParams = 4 << 10

@@ -11,9 +11,11 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/donjon-tee/donjon/link"
 )
 
-const pumpBuffer = 32 << 10
+const pumpBuffer = link.MaxPayload
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, pumpBuffer); return &b }}
 

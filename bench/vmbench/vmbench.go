@@ -243,7 +243,7 @@ func (b *Bench) ask(ctx context.Context, what byte, n int64) (keep.Machine, erro
 func exchange(rw io.ReadWriter, n int64) (Rate, error) {
 	var r Rate
 	began := time.Now()
-	buf := bytes.Repeat([]byte{0xa5}, 32<<10)
+	buf := bytes.Repeat([]byte{0xa5}, link.MaxPayload)
 	for left := n; left > 0; {
 		m := min(left, int64(len(buf)))
 		if _, err := rw.Write(buf[:m]); err != nil {

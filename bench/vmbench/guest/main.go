@@ -68,7 +68,7 @@ func serve() error {
 
 // exchange takes n bytes, says so with one, and sends n bytes.
 func exchange(rw io.ReadWriter, n int64) error {
-	buf := make([]byte, 32<<10)
+	buf := make([]byte, link.MaxPayload)
 	if _, err := io.CopyBuffer(onlyWriter{io.Discard}, io.LimitReader(rw, n), buf); err != nil {
 		return err
 	}
