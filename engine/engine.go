@@ -181,6 +181,8 @@ type File struct {
 	Name string
 	Kind FileKind
 	FD   int // kernel descriptor, owned by the engine from here on; not used for Null
+	// Terminal: a person is at the other end, and the guest is told so.
+	Terminal bool
 }
 
 // Preopen is a directory that the guest starts with, after the files.
@@ -218,7 +220,7 @@ func (p *Program) Run(ctx context.Context, g Guest) (Outcome, error) {
 		// blocks all its goroutines on one that does; other guests expect accept
 		// to wait.
 		nonblock := p.isGo && (f.Kind == Listener || f.Kind == SocketListener)
-		if err := s.AddKernel(f.Kind, f.FD, nonblock); err != nil {
+		if err := s.AddKernel(f.Kind, f.FD, wasi.Traits{Nonblock: nonblock, Terminal: f.Terminal}); err != nil {
 			return Outcome{}, fmt.Errorf("engine: descriptor %s: %w", f.Name, err)
 		}
 	}

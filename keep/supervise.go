@@ -40,6 +40,7 @@ type Options struct {
 	Silicon        Silicon
 	Stdin          io.Reader // nil: empty
 	Stdout, Stderr io.Writer
+	Terminals      uint8             // bits 0 to 2: stdin, stdout, stderr are a terminal
 	Bind           map[string]string // listener name → address:port instead of the configured one
 	HostDirs       []*os.Root        // in the order of the configuration's host_dirs
 	Dialer         Dialer

@@ -56,6 +56,9 @@ type Offer struct {
 	// refuses what the configuration does not leave to the host.
 	Args []string `cbor:"8,keyasint,omitempty"`
 	Env  []string `cbor:"9,keyasint,omitempty"`
+	// Terminals says behind which of stdin, stdout and stderr (bits 0 to 2) a
+	// person sits: the host's word, and no more than a manner of speaking.
+	Terminals uint8 `cbor:"10,keyasint,omitempty"`
 }
 
 // PortRequest names a descriptor of the configuration by its position in files

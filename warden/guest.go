@@ -215,7 +215,7 @@ func (w *warden) openFiles(spec *child.Spec, outputs *sync.WaitGroup, data []*os
 			}
 			return nil, err
 		}
-		spec.Files = append(spec.Files, child.File{Name: f.Name, Kind: uint8(kind)})
+		spec.Files = append(spec.Files, child.File{Name: f.Name, Kind: uint8(kind), TTY: w.terminal(f.Kind)})
 		if fd != nil {
 			guest = append(guest, fd)
 		}
@@ -270,6 +270,12 @@ func (w *warden) openFile(index uint32, f workload.File, outputs *sync.WaitGroup
 		return w.connect(index, f, data)
 	}
 	return 0, nil, &configError{what: fmt.Sprintf("a file of kind %q", f.Kind)}
+}
+
+// terminal says whether a person sits behind a descriptor of this kind.
+func (w *warden) terminal(kind string) bool {
+	bit := map[string]uint8{"stdin": 1, "stdout": 2, "stderr": 4}[kind]
+	return w.offer.Terminals&bit != 0
 }
 
 // named gives the bytes of a file of the workload that the configuration names.

@@ -340,7 +340,7 @@ func (a *app) launch(f runFlags, p parsed, w *workload.Workload, program string,
 	guest := sil.Guest(silicon.Launch{HostData: w.Digest}, machine.Measurement)
 	o := keep.Options{
 		Workload: w, Machine: machine, TEE: tee, Silicon: guest,
-		Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr,
+		Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr, Terminals: a.terminals(),
 		Bind: p.bind, HostDirs: p.dirs, Dialer: keep.Dialer{Allow: p.allow},
 		Ceilings: p.ceiling, Stop: signals.stop, Grace: f.grace,
 		WantEvidence: f.evidence != "", Nonce: p.nonce, Patience: patience(tee, spec.Arch),

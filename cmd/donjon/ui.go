@@ -140,9 +140,20 @@ func (a *app) printJSON(v any) error {
 
 // isTerminal says whether w is a terminal: only there are colour and progress
 // shown.
-func isTerminal(w io.Writer) bool {
+func isTerminal(w any) bool {
 	f, ok := w.(interface{ Fd() uintptr })
 	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// terminals says which of stdin, stdout and stderr (bits 0 to 2) are one.
+func (a *app) terminals() uint8 {
+	var bits uint8
+	for i, f := range []any{a.stdin, a.stdout, a.stderr} {
+		if isTerminal(f) {
+			bits |= 1 << i
+		}
+	}
+	return bits
 }
 
 // mark is the sign for a met or missed requirement; colour never stands alone.

@@ -47,6 +47,7 @@ const (
 type File struct {
 	Name string `cbor:"1,keyasint"`
 	Kind uint8  `cbor:"2,keyasint"`
+	TTY  bool   `cbor:"3,keyasint,omitempty"`
 }
 
 // Mount is one pre-opened directory.

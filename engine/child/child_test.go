@@ -41,7 +41,7 @@ func TestChild(t *testing.T) {
 		{name: "traps", module: module(0), trap: "unreachable"},
 		{name: "no module", module: []byte("text"), compiled: "no WebAssembly"},
 		{name: "an empty module", compiled: "is empty"},
-		{name: "fewer descriptors", module: module(), spec: Spec{Files: []File{{"in", uint8(engine.Input)}}}, end: "fewer"},
+		{name: "fewer descriptors", module: module(), spec: Spec{Files: []File{{Name: "in", Kind: uint8(engine.Input)}}}, end: "fewer"},
 		{name: "more descriptors", module: module(), guest: 2, end: "2 descriptors more"},
 		{name: "odd mount", module: module(), spec: Spec{Mounts: []Mount{{"/x", 9, 0}}}, end: "kind 9"},
 		{name: "an archive that is none", module: module(), guest: 1, spec: Spec{Mounts: []Mount{{"/x", MountArchive, 0}}}, end: "data for /x"},

@@ -245,7 +245,7 @@ func assemble(spec Spec, fds []int) (engine.Guest, error) {
 				return g, err
 			}
 		}
-		g.Files = append(g.Files, engine.File{Name: f.Name, Kind: engine.FileKind(f.Kind), FD: fd})
+		g.Files = append(g.Files, engine.File{Name: f.Name, Kind: engine.FileKind(f.Kind), FD: fd, Terminal: f.TTY})
 	}
 	for _, m := range spec.Mounts {
 		dir, err := mount(m, next)

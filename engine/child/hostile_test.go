@@ -269,7 +269,7 @@ func FuzzEvent(f *testing.F) {
 
 // FuzzSpec is what the child reads.
 func FuzzSpec(f *testing.F) {
-	for _, s := range []Spec{{}, {Args: []string{"a"}, Env: []string{"K=V"}, Files: []File{{"in", 1}, {"null", 0}}, Mounts: []Mount{{"/x", MountScratch, 1 << 20}, {"/y", MountArchive, 0}, {"/z", MountHost, 0}},
+	for _, s := range []Spec{{}, {Args: []string{"a"}, Env: []string{"K=V"}, Files: []File{{Name: "in", Kind: 1, TTY: true}, {Name: "null"}}, Mounts: []Mount{{"/x", MountScratch, 1 << 20}, {"/y", MountArchive, 0}, {"/z", MountHost, 0}},
 		MaxMemory: 1 << 20, Weak: true, NotBefore: 1}} {
 		b, err := cbor.Marshal(s)
 		if err != nil {

@@ -5,6 +5,7 @@ package wasi
 import (
 	"context"
 	"encoding/binary"
+	"os"
 	"testing"
 
 	"github.com/tetratelabs/wazero"
@@ -27,7 +28,7 @@ func world(t testing.TB) (*System, memory) {
 	s := &System{Args: []string{"a"}, Env: []string{"B=c"}}
 	t.Cleanup(s.Close)
 	for range 3 {
-		if err := s.AddKernel(Null, -1, false); err != nil {
+		if err := s.AddKernel(Null, -1, Traits{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -133,7 +134,7 @@ func TestSockets(t *testing.T) {
 	}
 	peer := cp[1]
 	defer unix.Close(peer)
-	if err := s.AddKernel(Listener, lp[0], true); err != nil { // descriptor 4
+	if err := s.AddKernel(Listener, lp[0], Traits{Nonblock: true}); err != nil { // descriptor 4
 		t.Fatal(err)
 	}
 	const listener, conn = 4, 5
@@ -232,5 +233,35 @@ func TestCallsDoNotAllocate(t *testing.T) {
 		}); n > 0 {
 			t.Errorf("%s allocates %v times a call", name, n)
 		}
+	}
+}
+
+// A guest is told of a terminal where there is one, and only there: programs
+// prompt and flush by it.
+func TestTerminals(t *testing.T) {
+	for _, c := range []struct {
+		kind Kind
+		t    Traits
+		want vfs.FileType
+	}{
+		{Output, Traits{Terminal: true}, vfs.TypeCharacter},
+		{Output, Traits{}, vfs.TypeUnknown},
+		{Input, Traits{Terminal: true}, vfs.TypeCharacter},
+		{Input, Traits{}, vfs.TypeUnknown},
+		{Null, Traits{}, vfs.TypeUnknown},
+	} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &System{}
+		if err := s.AddKernel(c.kind, int(w.Fd()), c.t); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.fds[0].fileType(); got != c.want {
+			t.Errorf("%d, %+v: found type %d, wanted %d", c.kind, c.t, got, c.want)
+		}
+		r.Close()
+		w.Close()
 	}
 }

@@ -74,7 +74,7 @@ func prepared(t *testing.T) (*System, memory) {
 		kind Kind
 		fd   int
 	}{{Conn, ours}, {Listener, passing}} {
-		if err := s.AddKernel(k.kind, k.fd, true); err != nil {
+		if err := s.AddKernel(k.kind, k.fd, Traits{Nonblock: true}); err != nil {
 			t.Fatal(err)
 		}
 	}

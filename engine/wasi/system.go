@@ -58,25 +58,28 @@ type System struct {
 }
 
 type descriptor struct {
-	kind    Kind // 0: a vfs handle
-	fd      int
-	never   bool // the kernel's descriptor is a socket that never blocks
-	file    vfs.File
-	dir     vfs.Dir
-	preopen string // guest path of a pre-opened directory
-	flags   uint16
-	base    uint64
-	inherit uint64
-	pos     int64
-	entries []vfs.Entry // of a directory, read at cookie 0
+	kind     Kind // 0: a vfs handle
+	fd       int
+	never    bool // the kernel's descriptor is a socket that never blocks
+	terminal bool
+	file     vfs.File
+	dir      vfs.Dir
+	preopen  string // guest path of a pre-opened directory
+	flags    uint16
+	base     uint64
+	inherit  uint64
+	pos      int64
+	entries  []vfs.Entry // of a directory, read at cookie 0
 }
 
 func (d *descriptor) fileType() vfs.FileType {
-	switch d.kind {
-	case Conn, Listener, SocketListener:
+	switch {
+	case d.socket() == 0:
 		return vfs.TypeSocket
-	case Null, Input, Output:
+	case d.terminal: // to a guest a terminal is a character device and nothing else is one
 		return vfs.TypeCharacter
+	case d.kind != 0:
+		return vfs.TypeUnknown
 	}
 	if d.dir != nil {
 		return vfs.TypeDirectory
@@ -84,11 +87,16 @@ func (d *descriptor) fileType() vfs.FileType {
 	return vfs.TypeRegular
 }
 
+// Traits are what else is said about a kernel descriptor.
+type Traits struct {
+	Nonblock bool // as the guest sees it; a socket never blocks in the kernel
+	Terminal bool // a person is at the other end
+}
+
 // AddKernel gives the guest the next descriptor over a kernel descriptor, which
-// it owns from here on. nonblock is the guest's view; the kernel's is always
-// non-blocking.
-func (s *System) AddKernel(k Kind, fd int, nonblock bool) error {
-	d := &descriptor{kind: k, fd: fd, base: rightsStream}
+// it owns from here on.
+func (s *System) AddKernel(k Kind, fd int, t Traits) error {
+	d := &descriptor{kind: k, fd: fd, base: rightsStream, terminal: t.Terminal}
 	switch k {
 	case Input:
 		d.base = rightRead | rightFdstatSetFlags | rightFilestatGet | rightPoll
@@ -100,7 +108,7 @@ func (s *System) AddKernel(k Kind, fd int, nonblock bool) error {
 		d.base = rightsListener
 		d.inherit = rightsStream
 	}
-	if nonblock {
+	if t.Nonblock {
 		d.flags = flagNonblock
 	}
 	s.fds = append(s.fds, d)

@@ -98,9 +98,8 @@ func descriptorRules() []rule {
 	r = append(r, rule{nr: unix.SYS_FCNTL, then: allow, otherwise: kill, when: anyOf(1,
 		unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_SETFL, unix.F_DUPFD_CLOEXEC,
 		unix.F_ADD_SEALS, unix.F_GET_SEALS)})
-	// How much can be read; everything else is answered as for something that is
-	// no terminal, which is what it is asked for.
-	r = append(r, rule{nr: unix.SYS_IOCTL, when: anyOf(1, unix.TIOCINQ), then: allow, otherwise: fails(unix.ENOTTY)})
+	// Answered as for something that is no terminal, which is what it is asked for.
+	r = append(r, refuses(unix.ENOTTY, unix.SYS_IOCTL)...)
 	// Ways of io.Copy that it tries first and does without.
 	return append(r, refuses(unix.ENOSYS, unix.SYS_PIPE2, unix.SYS_SPLICE, unix.SYS_SENDFILE, unix.SYS_COPY_FILE_RANGE)...)
 }

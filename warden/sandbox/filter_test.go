@@ -60,7 +60,7 @@ func TestFilters(t *testing.T) {
 		{"fchmodat", unix.SYS_FCHMODAT, [6]uint64{}, all(kill)},
 		{"memfd_create", unix.SYS_MEMFD_CREATE, [6]uint64{}, [3]action{allow, kill, kill}},
 		{"ftruncate", unix.SYS_FTRUNCATE, [6]uint64{}, [3]action{allow, allow, kill}},
-		{"ioctl FIONREAD", unix.SYS_IOCTL, [6]uint64{0, unix.TIOCINQ}, all(allow)},
+		{"ioctl FIONREAD", unix.SYS_IOCTL, [6]uint64{0, unix.TIOCINQ}, all(enotty)},
 		{"ioctl TIOCSTI", unix.SYS_IOCTL, [6]uint64{0, unix.TIOCSTI}, all(enotty)},
 		{"fcntl getfl", unix.SYS_FCNTL, [6]uint64{0, unix.F_GETFL}, all(allow)},
 		{"fcntl setown", unix.SYS_FCNTL, [6]uint64{0, unix.F_SETOWN}, all(kill)},
