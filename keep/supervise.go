@@ -6,99 +6,12 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/donjon-tee/donjon/link"
-	"github.com/donjon-tee/donjon/workload"
 )
-
-// Silicon is the simulated secure processor that answers a Keep's requests.
-type Silicon interface {
-	Report(data [64]byte) ([]byte, error)
-	Certs() []byte
-	// DeriveKey takes the processor's own request form.
-	DeriveKey(request []byte) ([]byte, error)
-}
-
-// Ceilings are the host's own bounds, applied as the minimum with what the
-// configuration says (THREATS T28). Zero values mean the defaults.
-type Ceilings struct {
-	Memory uint64        // bytes of guest memory; 0: 4 GiB
-	CPU    time.Duration // 0: none
-	Dials  int           // connections to peers over the Keep's life; 0: 256
-	Log    int64         // bytes of log, each line 64 more than its text; 0: 1 MiB
-}
-
-// Options say how a Keep is supervised.
-type Options struct {
-	Workload       *workload.Workload
-	Machine        Machine
-	TEE            string
-	Silicon        Silicon
-	Stdin          io.Reader // nil: empty
-	Stdout, Stderr io.Writer
-	Terminals      uint8             // bits 0 to 2: stdin, stdout, stderr are a terminal
-	Bind           map[string]string // listener name → address:port instead of the configured one
-	HostDirs       []*os.Root        // in the order of the configuration's host_dirs
-	Dialer         Dialer
-	Blobs          Blobs
-	Ceilings       Ceilings
-	// Stop ends the Keep when it is closed: listeners and stdin close at once,
-	// the rest within Grace (0: 2 s).
-	Stop  <-chan struct{}
-	Grace time.Duration
-	// WantEvidence asks for evidence once the Keep can give it. Nonce may be nil.
-	// Evidence that cannot be had or that OnEvidence refuses ends the Keep.
-	WantEvidence bool
-	Nonce        []byte
-	OnEvidence   func([]byte) error
-	// Log is called with what the Keep says (unescaped) and what goes on here;
-	// level 1 is for --verbose.
-	Log func(level int, text string)
-	// Patience is how long the Keep may take to say hello and to ask for its
-	// workload; 0: 30 s each.
-	Patience time.Duration
-	NoCache  bool
-	Weak     bool
-	Verbose  bool
-}
-
-// Outcome is how a Keep ended.
-type Outcome struct {
-	Exit    link.Exit
-	Stopped bool // it was asked to stop
-}
-
-// A StageError says at which stage a Keep was lost, with the last lines that it
-// printed outside the link.
-type StageError struct {
-	Stage   string
-	Err     error
-	Console []string
-}
-
-func (e *StageError) Error() string {
-	s := fmt.Sprintf("the Keep failed at stage %q: %v", e.Stage, e.Err)
-	for _, l := range e.Console {
-		s += "\n  | " + l
-	}
-	return s
-}
-
-func (e *StageError) Unwrap() error { return e.Err }
-
-// An OutputError says that what the workload writes cannot be handed on: its
-// reader is gone (EPIPE), a disk is full. It ends the Keep.
-type OutputError struct {
-	What string // stdout or stderr
-	Err  error
-}
-
-func (e *OutputError) Error() string { return e.What + " cannot be written: " + e.Err.Error() }
-func (e *OutputError) Unwrap() error { return e.Err }
 
 type supervisor struct {
 	Options
@@ -369,28 +282,6 @@ func (s *supervisor) keepListener(c io.Closer) bool {
 	return true
 }
 
-func (s *supervisor) fetchEvidence() error {
-	st, err := s.sess.Open(link.ServiceEvidence, link.Marshal(link.EvidenceRequest{Nonce: s.Nonce}))
-	if err == nil {
-		defer st.Close()
-		var r link.EvidenceReply
-		err = link.ReadRecord(st, link.MaxReportRecord, &r)
-		if err == nil && r.Error != "" {
-			err = errors.New("the Keep says " + r.Error)
-		}
-		if err == nil {
-			err = s.OnEvidence(r.Evidence)
-		}
-	}
-	if err != nil && s.sess.Err() != nil {
-		return nil // how the Keep ended is what counts
-	}
-	if err != nil {
-		return fmt.Errorf("evidence: %w", err)
-	}
-	return nil
-}
-
 func (s *supervisor) acceptLoop() {
 	for {
 		st, err := s.sess.Accept()
@@ -459,99 +350,6 @@ func (s *supervisor) serve(st *link.Stream) {
 	default:
 		st.Reset(link.CodeUnknown, fmt.Sprintf("service %d is unknown here", st.Service()))
 	}
-}
-
-func (s *supervisor) serveReport(st *link.Stream) {
-	defer st.Close()
-	for {
-		b, err := link.ReadRaw(st, 64)
-		if err != nil || len(b) != 64 {
-			return
-		}
-		reply := link.ReportReply{Certs: s.Silicon.Certs()}
-		if reply.Report, err = s.Silicon.Report([64]byte(b)); err != nil {
-			reply = link.ReportReply{Error: err.Error()}
-		}
-		if link.WriteRecord(st, reply) != nil {
-			return
-		}
-	}
-}
-
-func (s *supervisor) serveDeriveKey(st *link.Stream) {
-	defer st.Close()
-	b, err := link.ReadRaw(st, 256)
-	if err != nil {
-		return
-	}
-	var reply link.KeyReply
-	if reply.Key, err = s.Silicon.DeriveKey(b); err != nil {
-		reply = link.KeyReply{Error: err.Error()}
-	}
-	_ = link.WriteRecord(st, reply)
-}
-
-// logLine is what a line of the log costs beside its text: empty ones are not free.
-const logLine = 64
-
-func (s *supervisor) serveLog(st *link.Stream) {
-	for {
-		var l link.LogLine
-		if err := link.ReadRecord(st, link.MaxRecord, &l); err != nil {
-			return
-		}
-		if s.logLeft.Add(-int64(len(l.Text))-logLine) < 0 {
-			s.Log(0, "the Keep's log is over its bound; the rest is dropped")
-			st.Reset(link.CodeBusy, "enough")
-			return
-		}
-		s.Log(int(l.Level), l.Text)
-	}
-}
-
-func (s *supervisor) serveStdin(st *link.Stream) {
-	if s.Stdin == nil {
-		_ = st.CloseWrite()
-		return
-	}
-	s.mu.Lock()
-	s.stdin = st
-	s.mu.Unlock()
-	_, _ = io.CopyBuffer(onlyWriter{st}, onlyReader{s.Stdin}, make([]byte, link.MaxPayload))
-	_ = st.CloseWrite()
-}
-
-type onlyReader struct{ io.Reader }
-
-func (s *supervisor) serveOutput(st *link.Stream, what string, w io.Writer) {
-	if w == nil {
-		w = io.Discard
-	}
-	st.Grow(1 << 20)
-	noting := &notingWriter{w: w}
-	_, err := io.CopyBuffer(onlyWriter{noting}, onlyReader{st}, make([]byte, link.MaxPayload))
-	if noting.err != nil {
-		s.broken <- &OutputError{What: what, Err: reason(noting.err)} // two outputs, room for two
-		st.Reset(link.CodeFailed, what+" cannot be written")
-		return
-	}
-	if err == nil {
-		_ = st.Close()
-	}
-}
-
-// notingWriter remembers that writing failed: a copy's error may be its reader's.
-type notingWriter struct {
-	w   io.Writer
-	err error
-}
-
-func (n *notingWriter) Write(p []byte) (int, error) {
-	m, err := n.w.Write(p)
-	if err != nil {
-		n.err = err
-	}
-	return m, err
 }
 
 var _ net.Conn = (*link.Stream)(nil)

@@ -4,47 +4,10 @@ package link
 
 import (
 	"encoding/binary"
-	"fmt"
 	"io"
-	"net"
 	"os"
 	"sync"
-	"time"
 )
-
-// Code says why a stream was reset.
-type Code uint8
-
-// The reset codes.
-const (
-	CodeCancelled   Code = 1 // the sender wants no more of it
-	CodeBusy        Code = 2 // a bound is reached; later may work
-	CodeRefused     Code = 3 // not declared by the configuration, or not allowed
-	CodeUnknown     Code = 4 // no such service here
-	CodeUnreachable Code = 5 // the peer could not be reached
-	CodeFailed      Code = 6 // it was tried and went wrong
-)
-
-// A ResetError is what reads and writes give once the other side has reset the
-// stream. Text is the other side's: escape it before it is shown.
-type ResetError struct {
-	Code Code
-	Text string
-}
-
-func (e *ResetError) Error() string {
-	if e.Text == "" {
-		return fmt.Sprintf("link: stream reset with code %d", e.Code)
-	}
-	return e.Text
-}
-
-func resetPayload(code Code, text string) []byte {
-	if len(text) > MaxReason {
-		text = text[:MaxReason]
-	}
-	return append([]byte{byte(code)}, text...)
-}
 
 // A Stream is one bidirectional byte stream of a session. It is a net.Conn:
 // Read and Write may be used by one goroutine each at the same time, Close from
@@ -405,53 +368,3 @@ func (st *Stream) reset(code Code, text string, post func(frameType, uint32, []b
 	st.s.forget(st.id)
 	post(frameReset, st.id, resetPayload(code, text))
 }
-
-// A deadline wakes the waiters of its stream when it passes.
-type deadline struct {
-	at    time.Time
-	timer *time.Timer
-}
-
-func (d *deadline) passed() bool { return !d.at.IsZero() && !time.Now().Before(d.at) }
-
-func (st *Stream) setDeadline(d *deadline, t time.Time) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	if d.timer != nil {
-		d.timer.Stop()
-		d.timer = nil
-	}
-	d.at = t
-	if !t.IsZero() {
-		d.timer = time.AfterFunc(time.Until(t), func() {
-			st.mu.Lock()
-			st.cond.Broadcast()
-			st.mu.Unlock()
-		})
-	}
-	st.cond.Broadcast()
-}
-
-// SetReadDeadline is as in net.Conn.
-func (st *Stream) SetReadDeadline(t time.Time) error { st.setDeadline(&st.rdl, t); return nil }
-
-// SetWriteDeadline is as in net.Conn.
-func (st *Stream) SetWriteDeadline(t time.Time) error { st.setDeadline(&st.wdl, t); return nil }
-
-// SetDeadline is as in net.Conn.
-func (st *Stream) SetDeadline(t time.Time) error {
-	st.setDeadline(&st.rdl, t)
-	st.setDeadline(&st.wdl, t)
-	return nil
-}
-
-// LocalAddr makes a Stream a net.Conn; a stream has no address.
-func (st *Stream) LocalAddr() net.Addr { return addr{} }
-
-// RemoteAddr is as LocalAddr.
-func (st *Stream) RemoteAddr() net.Addr { return addr{} }
-
-type addr struct{}
-
-func (addr) Network() string { return "link" }
-func (addr) String() string  { return "link" }
