@@ -89,7 +89,7 @@ type running struct {
 // when the test ends.
 func (l *lab) run(t *testing.T, w *workload.Workload, edit func(*keep.Options)) *running {
 	t.Helper()
-	m, err := sim.Launch(context.Background(), keep.Spec{HostData: w.Digest, KeepProgram: filepath.Join(l.dir, "donjon-keep")})
+	m, err := sim.Launch(context.Background(), keep.Spec{HostData: w.Digest, KeepProgram: filepath.Join(l.dir, "donjon-keep")}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

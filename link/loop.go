@@ -29,6 +29,7 @@ type loop struct {
 	scratch     []byte // what a relay reads before a filter
 	plain       []byte // what a filter gives
 	woke        bool   // somebody beside the loop has something to do
+	alone       bool   // with one processor nobody runs while the loop waits
 }
 
 const (
@@ -42,7 +43,7 @@ const (
 )
 
 func newLoop(channel int) (loop, error) {
-	l := loop{relays: map[int32]*relay{}, nextKey: keyWake + 1, in: make([]byte, readBuffer)}
+	l := loop{relays: map[int32]*relay{}, nextKey: keyWake + 1, in: make([]byte, readBuffer), alone: runtime.GOMAXPROCS(0) == 1}
 	var err error
 	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return l, fmt.Errorf("link: epoll: %w", err)
@@ -118,7 +119,7 @@ func (s *Session) run() {
 		}
 		s.join()
 		s.flushQueued()
-		if s.loop.woke {
+		if s.loop.woke || s.loop.alone {
 			s.loop.woke = false
 			runtime.Gosched() // whom this round has woken runs before the next wait
 		}

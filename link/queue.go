@@ -82,6 +82,7 @@ func (s *Session) resumeFlush() {
 	if s.blocked {
 		s.blocked = false
 		s.write()
+		s.loop.woke = true // who waited for room
 	}
 	s.wmu.Unlock()
 }

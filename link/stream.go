@@ -266,30 +266,35 @@ func (st *Stream) credited(n int) int {
 	return g
 }
 
+// takeCredit waits for the window and takes at most most bytes of it, no more than
+// a frame holds.
+func (st *Stream) takeCredit(most int64) (int, error) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	for st.credit == 0 && st.err == nil && !st.wfin && !st.wdl.passed() {
+		st.cond.Wait()
+	}
+	switch {
+	case st.err != nil:
+		return 0, st.err
+	case st.wfin:
+		return 0, ErrClosed
+	case st.wdl.passed():
+		return 0, os.ErrDeadlineExceeded
+	}
+	n := int(min(most, int64(st.credit), MaxPayload))
+	st.credit -= n
+	return n, nil
+}
+
 // Write sends all of p, waiting for the window where it must.
 func (st *Stream) Write(p []byte) (int, error) {
 	done := 0
 	for done < len(p) {
-		st.mu.Lock()
-		for st.credit == 0 && st.err == nil && !st.wfin && !st.wdl.passed() {
-			st.cond.Wait()
-		}
-		var err error
-		switch {
-		case st.err != nil:
-			err = st.err
-		case st.wfin:
-			err = ErrClosed
-		case st.wdl.passed():
-			err = os.ErrDeadlineExceeded
-		}
+		n, err := st.takeCredit(int64(len(p) - done))
 		if err != nil {
-			st.mu.Unlock()
 			return done, err
 		}
-		n := min(len(p)-done, st.credit, MaxPayload)
-		st.credit -= n
-		st.mu.Unlock()
 		if err := st.s.send(frameData, st.id, p[done:done+n]); err != nil {
 			return done, err
 		}

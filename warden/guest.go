@@ -134,8 +134,7 @@ func (w *warden) runGuest(data []*os.File) (link.Exit, error) {
 	go w.watch(ctx)
 	out, err := w.Child.Wait()
 	cancel()
-	w.Child.Kill()
-	<-w.Child.Ended()
+	w.Child.Kill() // its ends close with it, where the guest's end has not closed them
 	w.drain(&outputs)
 	if over := w.limit.Load(); over != nil {
 		return *over, nil

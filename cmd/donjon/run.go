@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -77,6 +78,12 @@ func (a *app) runWorkload(f runFlags, name string, args []string, end *ending) e
 		return err
 	}
 	wf.Args = args
+	var early *sim.Hash
+	if p.tee == "sim" {
+		if program, err := a.keepProgram(f.keepProgram); err == nil { // an error has its turn below
+			early = sim.StartHash(program)
+		}
+	}
 	w, err := workload.Load(name, wf)
 	if err != nil {
 		return workloadFailure(err)
@@ -124,7 +131,7 @@ func (a *app) runWorkload(f runFlags, name string, args []string, end *ending) e
 	if err != nil {
 		return err
 	}
-	return a.launch(f, p, w, program, end)
+	return a.launch(f, p, w, program, early, end)
 }
 
 // keepProgram finds donjon-keep: named, or beside this program.
@@ -149,18 +156,12 @@ func (a *app) keepProgram(named string) (string, error) {
 	return named, nil
 }
 
-func (a *app) launch(f runFlags, p parsed, w *workload.Workload, program string, end *ending) error {
+func (a *app) launch(f runFlags, p parsed, w *workload.Workload, program string, early *sim.Hash, end *ending) error {
 	state, err := a.stateDir()
 	if err != nil {
 		return fail(statusKeep, err)
 	}
-	sil, err := silicon.Open(filepath.Join(state, "silicon"))
-	if err != nil && hintOf(err) == "" {
-		return failHint(statusKeep, "the simulated root is kept there; XDG_STATE_HOME names another place", err)
-	}
-	if err != nil {
-		return fail(statusKeep, err)
-	}
+	opening := openSilicon(filepath.Join(state, "silicon"))
 	signals := catchSignals()
 	defer signals.release()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -172,10 +173,13 @@ func (a *app) launch(f runFlags, p parsed, w *workload.Workload, program string,
 	if tee == "vm" {
 		// The guest is told how much there is: it hears of a limit, where otherwise
 		// the machine's kernel would kill it without a word.
+		if _, err := opening(); err != nil { // before a boot that takes seconds
+			return err
+		}
 		spec.Memory, p.ceiling.Memory = vmMemory(uint64(len(w.Module)), w.Config.Limits.Memory, p.ceiling.Memory)
 		machine, err = a.launchVM(ctx, signals.stop, spec)
 	} else {
-		machine, err = sim.Launch(ctx, spec)
+		machine, err = sim.Launch(ctx, spec, early)
 	}
 	if errors.Is(err, errStopped) {
 		return end.ended(keep.Outcome{Stopped: true}, nil, signals.name)
@@ -183,7 +187,13 @@ func (a *app) launch(f runFlags, p parsed, w *workload.Workload, program string,
 	if err != nil {
 		return fail(statusKeep, err)
 	}
-	signals.onSecond(func() { _ = machine.Kill(); _ = machine.Wait() })
+	kill := func() { _ = machine.Kill(); _ = machine.Wait() }
+	signals.onSecond(kill)
+	sil, err := opening()
+	if err != nil {
+		kill()
+		return err
+	}
 	if tee == "sim" {
 		for _, n := range machine.Notes() {
 			a.note("sandbox: not applied: %s", n)
@@ -220,4 +230,28 @@ func (a *app) launch(f runFlags, p parsed, w *workload.Workload, program string,
 		}
 	}
 	return end.ended(out, err, signals.name)
+}
+
+// openSilicon opens the simulated processor beside the Keep's start; what it gives
+// waits for it.
+func openSilicon(dir string) func() (*silicon.Silicon, error) {
+	type opened struct {
+		s   *silicon.Silicon
+		err error
+	}
+	done := make(chan opened, 1)
+	go func() {
+		s, err := silicon.Open(dir)
+		done <- opened{s, err}
+	}()
+	return sync.OnceValues(func() (*silicon.Silicon, error) {
+		o := <-done
+		if o.err != nil && hintOf(o.err) == "" {
+			return nil, failHint(statusKeep, "the simulated root is kept there; XDG_STATE_HOME names another place", o.err)
+		}
+		if o.err != nil {
+			return nil, fail(statusKeep, o.err)
+		}
+		return o.s, nil
+	})
 }

@@ -245,6 +245,8 @@ func Bytes(name string, b []byte) (*os.File, error) {
 	})
 }
 
+const populated = 64 << 20
+
 // mapMemory maps a memory file read-only; most bounds its size.
 func mapMemory(fd int, most int64) ([]byte, error) {
 	var st unix.Stat_t
@@ -257,7 +259,11 @@ func mapMemory(fd int, most int64) ([]byte, error) {
 	if st.Size == 0 {
 		return nil, nil
 	}
-	m, err := unix.Mmap(fd, 0, int(st.Size), unix.PROT_READ, unix.MAP_SHARED)
+	flags := unix.MAP_SHARED
+	if st.Size <= populated {
+		flags |= unix.MAP_POPULATE // all of it is read: one call instead of many faults
+	}
+	m, err := unix.Mmap(fd, 0, int(st.Size), unix.PROT_READ, flags)
 	if err != nil {
 		return nil, fmt.Errorf("child: memory file: %w", err)
 	}
