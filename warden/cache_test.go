@@ -6,8 +6,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -45,9 +49,12 @@ func (s *store) one(st *link.Stream) {
 		if err != nil {
 			return
 		}
-		k, err := s.guest.DeriveKey(b)
-		if s.key != nil {
-			k = s.key(k)
+		s.mu.Lock()
+		guest, key := s.guest, s.key
+		s.mu.Unlock()
+		k, err := guest.DeriveKey(b)
+		if key != nil {
+			k = key(k)
 		}
 		r := link.KeyReply{Key: k}
 		if err != nil {
@@ -69,10 +76,11 @@ func (s *store) one(st *link.Stream) {
 		}
 		s.mu.Lock()
 		b, ok := s.blobs[q.Name]
+		size := s.size
 		s.mu.Unlock()
 		n := uint64(len(b))
-		if s.size != nil {
-			n = s.size(n)
+		if size != nil {
+			n = size(n)
 		}
 		_ = link.WriteRecord(st, link.BlobReply{OK: ok, Size: n})
 		_, _ = st.Write(b)
@@ -80,7 +88,7 @@ func (s *store) one(st *link.Stream) {
 }
 
 // linked gives a warden whose host is s.
-func linked(t *testing.T, s *store) *warden {
+func linked(t testing.TB, s *store) *warden {
 	t.Helper()
 	w := wardenAt(t, nil)
 	host, guest := sessions(t)
@@ -89,7 +97,7 @@ func linked(t *testing.T, s *store) *warden {
 	return w
 }
 
-func sessions(t *testing.T) (host, guest *link.Session) {
+func sessions(t testing.TB) (host, guest *link.Session) {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -115,9 +123,9 @@ func sessions(t *testing.T) (host, guest *link.Session) {
 	return host, guest
 }
 
-func code(t *testing.T, b []byte) *os.File {
+func code(t testing.TB, b []byte) *os.File {
 	t.Helper()
-	f, err := child.Memory("code", len(b), func(m []byte) error { copy(m, b); return nil })
+	f, err := child.Bytes("code", b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,79 +133,103 @@ func code(t *testing.T, b []byte) *os.File {
 	return f
 }
 
-func newStore(t *testing.T) *store {
+func newStore(t testing.TB) *store {
 	t.Helper()
 	return &store{guest: newProcessor(t, digest).guest, blobs: map[string][]byte{}}
 }
 
-// T16: an entry opens for the module it was made of, and as it was stored, or not
-// at all.
-func TestT16CacheOpensOnlyItsOwn(t *testing.T) {
-	s := newStore(t)
-	w := linked(t, s)
-	one, err := w.openCache([32]byte{1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	two, err := w.openCache([32]byte{2})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if one.blob == two.blob {
-		t.Fatal("two modules have one entry")
-	}
-	machine := bytes.Repeat([]byte("machine code "), 1000)
-	if err := one.put("dir/entry", code(t, machine)); err != nil {
-		t.Fatal(err)
-	}
-	if err := two.put("dir/entry", code(t, []byte("other code"))); err != nil {
-		t.Fatal(err)
-	}
-	stored := s.blobs[one.blob]
-	if bytes.Contains(stored, machine[:64]) {
-		t.Error("the code lies open in the host's storage")
-	}
-	name, f := one.get()
-	if f == nil || name != "dir/entry" {
-		t.Fatal("an entry that was just stored does not open")
-	}
-	got, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<20))
-	_ = f.Close()
-	if err != nil || !bytes.Equal(got, machine) {
-		t.Fatalf("found %d bytes, %v", len(got), err)
-	}
-	change := func(at int) []byte { b := bytes.Clone(stored); b[at] ^= 0x80; return b }
-	for name, bad := range map[string][]byte{
-		"swapped": s.blobs[two.blob], "nothing": {}, "short": stored[:cacheNonce+17], "cut": stored[:len(stored)-1],
-		"longer": append(bytes.Clone(stored), 0), "nonce": change(0), "name": change(cacheNonce + 3), "code": change(len(stored) / 2), "tag": change(len(stored) - 1),
-	} {
-		s.mu.Lock()
-		s.blobs[one.blob] = bad
-		s.mu.Unlock()
-		if _, f := one.get(); f != nil {
-			t.Errorf("%s: opened", name)
-		}
-	}
+// change puts b in the place of a blob.
+func (s *store) change(name string, b []byte) {
 	s.mu.Lock()
-	s.blobs[one.blob] = stored
+	s.blobs[name] = b
 	s.mu.Unlock()
-	for name, size := range map[string]func(uint64) uint64{
-		"less": func(n uint64) uint64 { return n - 1 }, "more": func(n uint64) uint64 { return n + 1 }, "huge": func(uint64) uint64 { return 1 << 62 },
-	} {
-		s.size = size
-		if _, f := one.get(); f != nil {
-			t.Errorf("announced as %s: opened", name)
-		}
-	}
-	s.size = nil
-	// Another chip, or another launch, has another key.
-	s.guest = newProcessor(t, digest).guest
-	other, err := w.openCache([32]byte{1})
+}
+
+func (s *store) names() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.blobs))
+}
+
+// announce makes the sizes that are announced of the true ones.
+func (s *store) announce(size func(uint64) uint64) {
+	s.mu.Lock()
+	s.size = size
+	s.mu.Unlock()
+}
+
+// keep says whose key the processor derives.
+func (s *store) keep(g *silicon.Guest) {
+	s.mu.Lock()
+	s.guest = g
+	s.mu.Unlock()
+}
+
+func (s *store) stored(name string) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return bytes.Clone(s.blobs[name])
+}
+
+// slot is an empty file, as the child gives one.
+func slot(t testing.TB) *os.File {
+	t.Helper()
+	f, err := os.CreateTemp(t.TempDir(), "slot")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, f := other.get(); f != nil {
-		t.Error("an entry opens with another processor's key")
+	t.Cleanup(func() { _ = f.Close() })
+	return f
+}
+
+// opened gives what get makes of the host's copy.
+func opened(t testing.TB, c *codeCache) (name string, code []byte, err error) {
+	t.Helper()
+	f := slot(t)
+	if name, err = c.get(f); err != nil {
+		return name, nil, err
+	}
+	if code, err = io.ReadAll(f); err != nil {
+		t.Fatal(err)
+	}
+	return name, code, nil
+}
+
+// machine is n bytes of code of which no two chunks are alike.
+func machine(n int) []byte {
+	b := make([]byte, 0, n+16)
+	for i := 0; len(b) < n; i++ {
+		b = fmt.Appendf(b, "code %08x ", i)
+	}
+	return b[:n]
+}
+
+// An entry comes back as it was stored, whatever its size.
+func TestCacheGivesBack(t *testing.T) {
+	s := newStore(t)
+	c, err := linked(t, s).openCache([32]byte{1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := opened(t, c); !errors.Is(err, errNoBlob) {
+		t.Errorf("an empty storage: found %v", err)
+	}
+	long := strings.Repeat("n", maxCacheName)
+	for _, n := range []int{1, cacheTag, cacheTag + 1, cacheChunk - 1, cacheChunk, cacheChunk + 1, cacheChunk + cacheTag, 2 * cacheChunk, 3*cacheChunk + 1000} {
+		for _, name := range []string{"e", long} {
+			want := machine(n)
+			if err := c.put(name, code(t, want)); err != nil {
+				t.Fatal(err)
+			}
+			chunks := (n + cacheChunk - 1) / cacheChunk
+			if got := len(s.stored(c.blob)); got != cacheSalt+2+len(name)+n+chunks*cacheTag {
+				t.Errorf("%d bytes are stored as %d", n, got)
+			}
+			got, code, err := opened(t, c)
+			if err != nil || got != name || !bytes.Equal(code, want) {
+				t.Errorf("%d bytes named by %d: found %d named by %d, %v", n, len(name), len(code), len(got), err)
+			}
+		}
 	}
 }
 
@@ -208,7 +240,9 @@ func TestT16NoKeyNoCache(t *testing.T) {
 	for name, key := range map[string]func([]byte) []byte{
 		"none": func([]byte) []byte { return nil }, "short": func(k []byte) []byte { return k[:31] }, "long": func(k []byte) []byte { return append(k, 0) },
 	} {
+		s.mu.Lock()
 		s.key = key
+		s.mu.Unlock()
 		if c, err := w.openCache([32]byte{1}); err == nil {
 			t.Errorf("%s: found a cache at %s", name, c.blob)
 		}

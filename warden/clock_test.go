@@ -23,7 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func wardenAt(t *testing.T, now func() time.Time) *warden {
+func wardenAt(t testing.TB, now func() time.Time) *warden {
 	t.Helper()
 	w := &warden{Options: Options{Now: now, TEE: "sim"}, proved: make(chan struct{})}
 	var err error
@@ -88,8 +88,8 @@ func issuer(t *testing.T, from, until time.Time) (ca *x509.Certificate, cert tls
 	return ca, tls.Certificate{Certificate: [][]byte{der}, PrivateKey: leafKey}
 }
 
-// handshake connects a client and a server and gives the client's error.
-func handshake(t *testing.T, client, server *tls.Config) (tls.ConnectionState, error) {
+// shakeHands connects a client and a server and gives the client's error.
+func shakeHands(t *testing.T, client, server *tls.Config) (tls.ConnectionState, error) {
 	t.Helper()
 	a, b := connected(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -116,7 +116,7 @@ func handshake(t *testing.T, client, server *tls.Config) (tls.ConnectionState, e
 
 // connected gives the two ends of a connection that holds what is written to it:
 // both sides may write at once.
-func connected(t *testing.T) (a, b net.Conn) {
+func connected(t testing.TB) (a, b net.Conn) {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -160,7 +160,7 @@ func TestT10PeersUnderAWrongClock(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := handshake(t, conf, &tls.Config{Certificates: []tls.Certificate{cert}}); (err == nil) != c.ok {
+			if _, err := shakeHands(t, conf, &tls.Config{Certificates: []tls.Certificate{cert}}); (err == nil) != c.ok {
 				t.Errorf("found %v, wanted accepted: %v", err, c.ok)
 			}
 		})
@@ -209,11 +209,11 @@ func TestHostRootsAreNotUsed(t *testing.T) {
 		t.Fatal(err)
 	}
 	server := &tls.Config{Certificates: []tls.Certificate{cert}}
-	if _, err := handshake(t, conf, server); err == nil || !strings.Contains(err.Error(), "unknown authority") || tlsHint(err) == "" {
+	if _, err := shakeHands(t, conf, server); err == nil || !strings.Contains(err.Error(), "unknown authority") || tlsHint(err) == "" {
 		t.Errorf("found %v, wanted an unknown authority and a hint", err)
 	}
 	// The very same server is believed by whoever does read them: the test can fail.
-	if _, err := handshake(t, &tls.Config{ServerName: "peer.example", Time: w.now}, server); err != nil {
+	if _, err := shakeHands(t, &tls.Config{ServerName: "peer.example", Time: w.now}, server); err != nil {
 		t.Errorf("the control: %v", err)
 	}
 }
@@ -227,12 +227,12 @@ func TestTLSWithoutResumption(t *testing.T) {
 	}
 	cache := tls.NewLRUClientSessionCache(4)
 	for range 2 {
-		s, err := handshake(t, &tls.Config{InsecureSkipVerify: true, ServerName: "x", ClientSessionCache: cache}, server)
+		s, err := shakeHands(t, &tls.Config{InsecureSkipVerify: true, ServerName: "x", ClientSessionCache: cache}, server)
 		if err != nil || s.DidResume || s.Version != tls.VersionTLS13 {
 			t.Errorf("found resumed %v, version %x, %v", s.DidResume, s.Version, err)
 		}
 	}
-	if _, err := handshake(t, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}, server); err == nil {
+	if _, err := shakeHands(t, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}, server); err == nil {
 		t.Error("TLS 1.2 is spoken")
 	}
 }

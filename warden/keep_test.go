@@ -3,17 +3,22 @@
 package warden
 
 import (
+	"bytes"
 	"errors"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/donjon-tee/donjon/engine"
 	"github.com/donjon-tee/donjon/link"
+	silicon "github.com/donjon-tee/donjon/silicon/snp"
 	"github.com/donjon-tee/donjon/workload"
 )
 
 const listens = "[[files]]\nkind = \"listen\"\nname = \"web\"\nprot = \"tls\"\n"
+
+func weak(o *link.Offer) { o.Weak = true }
 
 // What a Keep says at its end to hosts of many kinds.
 func TestKeepEnds(t *testing.T) {
@@ -49,8 +54,13 @@ func TestKeepEnds(t *testing.T) {
 		{"T6 a declared argument", &host{config: "host_args = true", offer: func(o *link.Offer) { o.Args = []string{"x"} }}, link.ExitStatus, ""},
 		{"T6 an argument beside secrets", &host{config: "host_args = true\nsteward = \"https://s\""}, link.ExitRefused, "not allowed"},
 		{"T10 the clock ten years back", &host{now: func() time.Time { return released.AddDate(-10, 0, 0) }, config: listens}, link.ExitStatus, ""},
-		{"T32 a weak sandbox in sim", &host{offer: func(o *link.Offer) { o.Weak = true }}, link.ExitFailed, "told to be weak"},
-		{"T32 a weak sandbox elsewhere", &host{tee: "vm", offer: func(o *link.Offer) { o.Weak = true }}, link.ExitStatus, ""},
+		{"T32 no first wall", &host{missing: "first"}, link.ExitFailed, "no first wall"},
+		{"T32 no last wall", &host{missing: "last"}, link.ExitFailed, "no last wall"},
+		{"T32 no first wall, weak in sim", &host{missing: "first", offer: weak}, link.ExitStatus, ""},
+		{"T32 no last wall, weak in sim", &host{missing: "last", offer: weak}, link.ExitStatus, ""},
+		{"T32 no first wall, weak elsewhere", &host{tee: "vm", missing: "first", offer: weak}, link.ExitFailed, "no first wall"},
+		{"T32 no last wall, weak elsewhere", &host{tee: "vm", missing: "last", offer: weak}, link.ExitFailed, "no last wall"},
+		{"T32 all walls, weak elsewhere", &host{tee: "vm", offer: weak}, link.ExitStatus, ""},
 		{"a host folder in a vm", &host{tee: "vm", config: "[[host_dirs]]\nguest = \"/w\""}, link.ExitConfig, "sim Keeps alone"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -195,4 +205,73 @@ func TestHostAsksForWhatIsNot(t *testing.T) {
 	if err := link.ReadRecord(st, link.MaxReportRecord, &r); err != nil || r.Error == "" || len(r.Evidence) > 0 {
 		t.Errorf("a short nonce: found %+v, %v", r, err)
 	}
+}
+
+// T16: a Keep stores what it compiled and the next one like it takes that; what
+// the host has changed meanwhile is compiled anew, and so is what it announces
+// wrongly or has a key for that is none.
+func TestT16KeepsAndTheirCache(t *testing.T) {
+	if !engine.Compiles() {
+		t.Skip("the engine of this processor compiles nothing")
+	}
+	processor, err := silicon.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newStore(t)
+	const taken, refused = "comes from the cache", "is not what was stored"
+	run := func(what, says string) {
+		t.Helper()
+		h := &host{processor: processor, store: s}
+		h.start(t)
+		if e := h.exit(t); e.Kind != link.ExitStatus || e.Status != 0 {
+			t.Errorf("%s: found %+v", what, e)
+		}
+		_ = h.sess.Close()
+		<-h.ended
+		<-h.silent
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		logged := strings.Join(h.logged, "\n")
+		for _, line := range []string{taken, refused} {
+			if strings.Contains(logged, line) != (says == line) {
+				t.Errorf("%s: found the log %q, wanted %q", what, logged, says)
+			}
+		}
+	}
+	run("the first", "")
+	names := s.names()
+	if len(names) != 1 {
+		t.Fatalf("found the entries %q, wanted one", names)
+	}
+	name := names[0]
+	first := s.stored(name)
+	run("the second", taken)
+	if !bytes.Equal(s.stored(name), first) {
+		t.Error("an entry that was taken is stored anew")
+	}
+	for what, change := range map[string]func([]byte) []byte{
+		"changed": func(b []byte) []byte { b[len(b)/2] ^= 1; return b },
+		"cut":     func(b []byte) []byte { return b[:len(b)-1] },
+		"nothing": func([]byte) []byte { return nil },
+	} {
+		bad := change(bytes.Clone(first))
+		s.change(name, bad)
+		run(what, refused)
+		if bytes.Equal(s.stored(name), bad) {
+			t.Errorf("%s: what was compiled anew is not stored", what)
+		}
+		run(what+", then", taken)
+	}
+	s.announce(func(uint64) uint64 { return 1 << 62 })
+	run("a huge size", refused)
+	s.announce(nil)
+	s.mu.Lock()
+	s.key = func([]byte) []byte { return make([]byte, 32) }
+	s.mu.Unlock()
+	run("a key of the host's", refused)
+	s.mu.Lock()
+	s.key = func([]byte) []byte { return nil }
+	s.mu.Unlock()
+	run("no key", "")
 }

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -19,18 +21,25 @@ import (
 )
 
 // The test binary is also the exec child, unconfined: child.Spawn starts it anew
-// with the argument "exec". It refuses to be weak, so that a test sees what the
-// warden told it.
+// with the argument "exec". Its standard input says which walls of the sandbox
+// cannot be raised, and where its cache folder is.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == "exec" {
-		os.Exit(child.Main(child.Hooks{
-			Compiling: func(weak bool) ([]string, error) {
-				if weak {
-					return nil, errors.New("told to be weak")
-				}
+		b, err := io.ReadAll(os.Stdin)
+		if err != nil {
+			os.Exit(1)
+		}
+		missing, cacheDir, _ := strings.Cut(string(b), "|")
+		wall := func(name string) ([]string, error) {
+			if missing != name {
 				return nil, nil
-			},
-			Running: func(bool) ([]string, error) { return nil, nil },
+			}
+			return []string{"the " + name + " wall"}, errors.New("no " + name + " wall")
+		}
+		os.Exit(child.Main(child.Hooks{
+			Compiling: func(string) ([]string, error) { return wall("first") },
+			Running:   func() ([]string, error) { return wall("last") },
+			CacheDir:  cacheDir,
 		}))
 	}
 	os.Exit(m.Run())
@@ -57,10 +66,15 @@ type host struct {
 	manifest func(*workload.Manifest)
 	report   func([]byte) []byte
 	hold     chan struct{} // reports after the first wait until it is closed
+	missing  string        // the wall of the child's sandbox that cannot be raised: first, last
+	store    *store        // nil: there is no cache
+	// processor makes the reports; nil is a new one.
+	processor *silicon.Silicon
 
 	sess   *link.Session
 	last   chan link.Exit
 	ended  chan struct{}
+	silent chan struct{} // closed once all that the Keep logged is in logged
 	mu     sync.Mutex
 	logged []string
 }
@@ -72,15 +86,16 @@ func (h *host) start(t *testing.T) {
 		h.tee = "sim"
 	}
 	a, b := connected(t)
-	proc, err := child.Spawn()
-	if err != nil {
+	proc := h.spawn(t)
+	if err := proc.Confine(h.store != nil); err != nil {
 		t.Fatal(err)
 	}
-	h.last, h.ended = make(chan link.Exit, 1), make(chan struct{})
+	h.last, h.ended, h.silent = make(chan link.Exit, 1), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(h.ended)
-		Run(Options{Link: b, Child: proc, CheckSandbox: func(bool) error { return nil }, TEE: h.tee, NoCache: true, Now: h.now})
+		Run(Options{Link: b, Child: proc, CheckSandbox: func(bool) error { return nil }, TEE: h.tee, NoCache: h.store == nil, Now: h.now})
 	}()
+	var err error
 	if h.sess, err = link.Host(a); err != nil {
 		t.Fatal(err)
 	}
@@ -102,11 +117,15 @@ func (h *host) start(t *testing.T) {
 		h.manifest(&m)
 	}
 	offer := link.Offer{Manifest: m.Encode()}
-	s, err := silicon.Open(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
+	if h.processor == nil {
+		if h.processor, err = silicon.Open(t.TempDir()); err != nil {
+			t.Fatal(err)
+		}
 	}
-	guest := s.Guest(silicon.Launch{HostData: sha256.Sum256(offer.Manifest)}, func() [48]byte { return [48]byte{7} })
+	guest := h.processor.Guest(silicon.Launch{HostData: sha256.Sum256(offer.Manifest)}, func() [48]byte { return [48]byte{7} })
+	if h.store != nil {
+		h.store.keep(guest)
+	}
 	if h.offer != nil {
 		h.offer(&offer)
 	}
@@ -119,6 +138,30 @@ func (h *host) start(t *testing.T) {
 			go h.serve(st, offer, blobs, guest)
 		}
 	}()
+}
+
+// spawn starts the child, and tells it on its standard input what it is.
+func (h *host) spawn(t *testing.T) *child.Process {
+	t.Helper()
+	dir := t.TempDir()
+	cache := filepath.Join(dir, "cache")
+	name := filepath.Join(dir, "stdin")
+	if err := errors.Join(os.Mkdir(cache, 0o700), os.WriteFile(name, []byte(h.missing+"|"+cache), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	saved := os.Stdin
+	os.Stdin = f
+	defer func() { os.Stdin = saved }()
+	proc, err := child.Spawn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return proc
 }
 
 func (h *host) serve(st *link.Stream, offer link.Offer, blobs [][]byte, guest *silicon.Guest) {
@@ -146,6 +189,7 @@ func (h *host) serve(st *link.Stream, offer link.Offer, blobs [][]byte, guest *s
 		_ = link.WriteRecord(st, link.PortReply{OK: true, Addr: "here"})
 		_, _ = io.Copy(io.Discard, st)
 	case link.ServiceLog:
+		defer close(h.silent)
 		for {
 			var l link.LogLine
 			if link.ReadRecord(st, link.MaxRecord, &l) != nil {
@@ -162,6 +206,12 @@ func (h *host) serve(st *link.Stream, offer link.Offer, blobs [][]byte, guest *s
 		}
 	case link.ServiceStdin:
 		_ = st.CloseWrite()
+	case link.ServiceDeriveKey, link.ServiceBlobs:
+		if h.store != nil {
+			h.store.one(st)
+		} else {
+			st.Reset(link.CodeUnknown, "none here")
+		}
 	default:
 		_, _ = io.Copy(io.Discard, st)
 	}

@@ -32,7 +32,7 @@ func (p *processor) report(data [64]byte) ([]byte, []byte, error) {
 	return raw, p.guest.Certs(), err
 }
 
-func newProcessor(t *testing.T, workload [32]byte) *processor {
+func newProcessor(t testing.TB, workload [32]byte) *processor {
 	t.Helper()
 	s, err := silicon.Open(t.TempDir())
 	if err != nil {

@@ -30,11 +30,11 @@ func guestEnd(t *testing.T, f *os.File) *os.File {
 	return g
 }
 
-// piped runs a pump between a peer and a guest and gives both far ends.
+// piped relays between a peer and a guest and gives both far ends.
 func piped(t *testing.T) (peer *link.Stream, guest *os.File, done chan struct{}) {
 	t.Helper()
 	host, inside := sessions(t)
-	ours, theirs, err := pair()
+	ours, theirs, err := rawPair()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func piped(t *testing.T) (peer *link.Stream, guest *os.File, done chan struct{})
 		t.Fatal(err)
 	}
 	done = make(chan struct{})
-	go func() { defer close(done); pump(st, ours) }()
+	st.Relay(ours, nil, func() { close(done) })
 	return peer, guestEnd(t, theirs), done
 }
 
@@ -60,7 +60,7 @@ func within(t *testing.T, what string, done <-chan struct{}) {
 }
 
 // Each direction ends on its own, and bytes that were on their way arrive.
-func TestPumpHalfCloses(t *testing.T) {
+func TestRelayHalfCloses(t *testing.T) {
 	peer, guest, done := piped(t)
 	_, _ = peer.Write([]byte("question"))
 	_ = peer.CloseWrite()
@@ -73,11 +73,11 @@ func TestPumpHalfCloses(t *testing.T) {
 	if b, err := io.ReadAll(peer); err != nil || !bytes.Equal(b, answer) {
 		t.Errorf("the peer found %d bytes, %v", len(b), err)
 	}
-	within(t, "the pump", done)
+	within(t, "the relay", done)
 }
 
 // A peer that breaks off ends the guest's connection, and the other way round.
-func TestPumpBreaks(t *testing.T) {
+func TestRelayBreaks(t *testing.T) {
 	peer, guest, done := piped(t)
 	peer.Reset(link.CodeFailed, "gone")
 	within(t, "a reset", done)
