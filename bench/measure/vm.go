@@ -37,6 +37,7 @@ func vmRow(ctx context.Context, e *env) (report, error) {
 	}
 	return report{tables: []table{boot, port}, bars: []bar{
 		{what: "boot to the C hello's first output, ratio to an empty init", got: m["ratio"], limit: 1.3},
+		{what: "memory of the machine that ran the C hello, compiled in it", got: m["machine-MiB"], unit: " MiB", limit: 160},
 		{what: "link into the machine, ratio to the raw port", got: m["in-ratio"], limit: 0.7, atLeast: true},
 		{what: "link out of the machine, ratio to the raw port", got: m["out-ratio"], limit: 0.7, atLeast: true},
 	}}, nil

@@ -109,19 +109,19 @@ func (b *Bench) Empty(ctx context.Context) (Cost, error) {
 
 // Hello boots a Keep and runs the module in it, compiled anew, up to the first byte
 // of its output: a little after its first instruction. spoke is the part of it up
-// to the Keep's first word on the link.
-func (b *Bench) Hello(ctx context.Context, module string) (spoke, said Cost, err error) {
+// to the Keep's first word on the link, memory the machine's in MiB.
+func (b *Bench) Hello(ctx context.Context, module string) (spoke, said Cost, memory uint64, err error) {
 	w, err := workload.Load(module, workload.Flags{})
 	if err != nil {
-		return spoke, said, err
+		return spoke, said, 0, err
 	}
 	sil, err := silicon.Open(filepath.Join(b.dir, "silicon"))
 	if err != nil {
-		return spoke, said, err
+		return spoke, said, 0, err
 	}
-	p, spec, err := b.prepare(ctx, b.keep, 64<<20)
+	p, spec, err := b.prepare(ctx, b.keep, 60<<20)
 	if err != nil {
-		return spoke, said, err
+		return spoke, said, 0, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -151,7 +151,7 @@ func (b *Bench) Hello(ctx context.Context, module string) (spoke, said Cost, err
 		_ = m.Wait()
 		return nil
 	})
-	return spoke, said, err
+	return spoke, said, p.MemoryMiB, err
 }
 
 // running is the processor time of the children that have not ended, 0 where

@@ -68,12 +68,13 @@ func BenchmarkVMBoot(b *testing.B) {
 			b.Fatalf("empty: %v", err)
 		}
 		note("empty", c)
-		spoke, said, err := x.Hello(b.Context(), hello)
+		spoke, said, memory, err := x.Hello(b.Context(), hello)
 		if err != nil {
 			b.Fatalf("hello: %v", err)
 		}
 		note("keep", spoke)
 		note("hello", said)
+		b.ReportMetric(float64(memory), "machine-MiB")
 	}
 	for _, k := range []string{"empty", "keep", "hello"} {
 		w, c := wall[k], cpu[k]
