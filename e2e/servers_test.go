@@ -32,6 +32,12 @@ type served struct {
 // serving starts the workload in dir, whose listener is its descriptor 3.
 func serving(t *testing.T, bin, dir string, args ...string) *served {
 	t.Helper()
+	return servingOver(t, "tcp", bin, dir, args...)
+}
+
+// servingOver is serving with the protocol of the listener.
+func servingOver(t *testing.T, prot, bin, dir string, args ...string) *served {
+	t.Helper()
 	put(t, filepath.Join(dir, "Donjon.toml"), `[[files]]
 kind = "null"
 [[files]]
@@ -41,7 +47,7 @@ kind = "stderr"
 [[files]]
 kind = "listen"
 name = "web"
-prot = "tcp"
+prot = "`+prot+`"
 addr = "127.0.0.1"
 port = 9443
 `)

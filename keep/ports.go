@@ -6,6 +6,8 @@ import (
 	"net"
 	"strconv"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/donjon-tee/donjon/engine/vfs"
 	"github.com/donjon-tee/donjon/link"
 	"github.com/donjon-tee/donjon/workload"
@@ -160,16 +162,24 @@ func (s *supervisor) serveDir(st *link.Stream) {
 	}
 }
 
-// relay joins a stream and a connection; done is called when both have ended.
+// relay joins a stream and a connection; done (may be nil) is called when it ends.
+// A connection that ends in disorder is reset: its peer must not take that for the
+// end of what was sent.
 func relay(st *link.Stream, conn *net.TCPConn, done func()) {
+	if done == nil {
+		done = func() {}
+	}
 	fd, err := link.Take(conn)
 	if err != nil {
 		_ = conn.Close()
 		st.Reset(link.CodeFailed, err.Error())
-		if done != nil {
-			done()
-		}
+		done()
 		return
 	}
-	st.Relay(fd, nil, done)
+	st.Relay(fd, nil, func(fd int, orderly bool) {
+		if !orderly {
+			_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+		}
+		done()
+	})
 }

@@ -17,7 +17,7 @@ type relay struct {
 	st     *Stream
 	fd     int
 	filter Filter
-	done   func()
+	end    func(fd int, orderly bool)
 	key    int32
 	mask   uint32 // what epoll watches for; 0: it is not there
 
@@ -34,12 +34,12 @@ type relay struct {
 }
 
 // Relay moves bytes both ways between the stream and fd until both directions
-// have ended or one end is gone, then closes both and calls done (may be nil),
-// which must not wait. It owns fd, a stream socket, from here on; the stream must
-// not be used any more. f may be nil.
-func (st *Stream) Relay(fd int, f Filter, done func()) {
+// have ended (orderly) or one end is gone, then calls end (may be nil), which must
+// not wait, and closes both. It owns fd, a stream socket, from here on; the stream
+// must not be used any more. f may be nil.
+func (st *Stream) Relay(fd int, f Filter, end func(fd int, orderly bool)) {
 	s := st.s
-	r := &relay{s: s, st: st, fd: fd, filter: f, done: done}
+	r := &relay{s: s, st: st, fd: fd, filter: f, end: end}
 	s.mu.Lock()
 	late := s.err != nil
 	if !late {
@@ -47,10 +47,10 @@ func (st *Stream) Relay(fd int, f Filter, done func()) {
 	}
 	s.mu.Unlock()
 	if late { // the loop is not there any more
-		_ = unix.Close(fd)
-		if done != nil {
-			done()
+		if end != nil {
+			end(fd, false)
 		}
+		_ = unix.Close(fd)
 		return
 	}
 	s.wakeLoop()
@@ -260,7 +260,7 @@ func (r *relay) update() {
 		return
 	}
 	if (r.shut || r.gone) && r.finSent {
-		r.close()
+		r.close(true)
 		return
 	}
 	if len(r.toPeer) > maxOwed+filtered+(filtered>>4) {
@@ -306,25 +306,19 @@ func (r *relay) reset() {
 	r.settle()
 }
 
-// fail ends a relay of which one end is gone. For a TCP connection that is no
-// orderly end.
-func (r *relay) fail() {
-	if !r.over {
-		_ = unix.SetsockoptLinger(r.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-		r.close()
-	}
-}
+// fail ends a relay of which one end is gone.
+func (r *relay) fail() { r.close(false) }
 
-func (r *relay) close() {
+func (r *relay) close(orderly bool) {
 	if r.over {
 		return
 	}
 	r.over = true
 	r.toFD, r.toPeer = nil, nil
 	delete(r.s.loop.relays, r.key)
+	if r.end != nil {
+		r.end(r.fd, orderly)
+	}
 	_ = unix.Close(r.fd) // epoll forgets it
 	r.st.closeNow()
-	if r.done != nil {
-		r.done()
-	}
 }

@@ -38,7 +38,7 @@ func socketPair(t *testing.T) (int, *net.UnixConn) {
 func relayed(t *testing.T, host, guest *Session, filters ...func() Filter) (near, far *net.UnixConn, ended chan struct{}) {
 	t.Helper()
 	ended = make(chan struct{}, 2)
-	done := func() { ended <- struct{}{} }
+	done := func(int, bool) { ended <- struct{}{} }
 	st, err := guest.Open(ServiceDial, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -372,7 +372,7 @@ func TestEndedSessionsLeaveNoDescriptors(t *testing.T) {
 		// A relay that comes too late is closed as well.
 		st := newStream(host, 2, ServiceConn, nil)
 		fd, late := socketPair(t)
-		st.Relay(fd, nil, func() { ended <- struct{}{} })
+		st.Relay(fd, nil, func(int, bool) { ended <- struct{}{} })
 		wait(t, ended, 1)
 		_, _, _, _ = near.Close(), far.Close(), late.Close(), guest.Close()
 	}

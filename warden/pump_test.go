@@ -46,7 +46,7 @@ func piped(t *testing.T) (peer *link.Stream, guest *os.File, done chan struct{})
 		t.Fatal(err)
 	}
 	done = make(chan struct{})
-	st.Relay(ours, nil, func() { close(done) })
+	st.Relay(ours, nil, func(int, bool) { close(done) })
 	return peer, guestEnd(t, theirs), done
 }
 
