@@ -202,7 +202,8 @@ func TestRefusedModules(t *testing.T) {
 		module []byte
 		says   string
 	}{
-		"empty":            {nil, `begins with ""`},
+		"empty":            {nil, "is empty"},
+		"a head cut short": {[]byte("\x00asm\x01\x00\x00"), "cut short"},
 		"text":             {[]byte("#!/bin/sh\n"), `begins with "#!/bin/s"`},
 		"elf":              {[]byte("\x7fELF\x02\x01\x01\x00"), `\x7fELF`},
 		"component":        {[]byte("\x00asm\x0d\x00\x01\x00"), "component"},
