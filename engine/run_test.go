@@ -204,6 +204,7 @@ func TestRefusedModules(t *testing.T) {
 	}{
 		"empty":            {nil, "the module is empty"},
 		"magic alone":      {[]byte("\x00asm"), "cut short: found 4 bytes"},
+		"a head cut short": {[]byte("\x00asm\x01\x00\x00"), "cut short"},
 		"text":             {[]byte("#!/bin/sh\n"), `begins with "#!/bin/s"`},
 		"elf":              {[]byte("\x7fELF\x02\x01\x01\x00"), `\x7fELF`},
 		"component":        {[]byte("\x00asm\x0d\x00\x01\x00"), "component"},

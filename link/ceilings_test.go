@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -150,5 +151,47 @@ func TestT28AnswersThatNobodyReads(t *testing.T) {
 	var pe *ProtocolError
 	if !errors.As(s.Err(), &pe) {
 		t.Errorf("found %v, wanted a protocol error", s.Err())
+	}
+}
+
+// Who opens and resets streams faster than the channel takes them waits for it:
+// that is not the other side's fault.
+func TestT28OpeningWaitsForTheChannel(t *testing.T) {
+	a, b := net.Pipe()
+	defer b.Close()
+	s, err := newSession(a, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	const count = 10 * maxPendingHard / MaxParams
+	var opened atomic.Int64
+	done := make(chan error, 1)
+	go func() {
+		for range count {
+			st, err := s.Open(ServiceConn, make([]byte, MaxParams-1))
+			if err != nil {
+				done <- err
+				return
+			}
+			st.Reset(CodeCancelled, "")
+			opened.Add(1)
+		}
+		done <- nil
+	}()
+	for last := int64(-1); opened.Load() != last; time.Sleep(200 * time.Millisecond) { // until it stands still
+		last = opened.Load()
+	}
+	if n := opened.Load(); n == count {
+		t.Error("all are open although nobody reads")
+	}
+	go func() { _, _ = io.Copy(io.Discard, b) }()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Errorf("after %d streams: %v", opened.Load(), err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("it waits on although the channel is read")
 	}
 }
