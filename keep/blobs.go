@@ -82,7 +82,9 @@ func (b Blobs) get(st *link.Stream, path string) {
 	now := time.Now()
 	_ = os.Chtimes(path, now, now) // read lately: goes last
 	if link.WriteRecord(st, link.BlobReply{OK: true, Size: uint64(info.Size())}) == nil {
-		_ = st.SendFile(f, info.Size())
+		if err := st.SendFile(f, info.Size()); err != nil {
+			st.Reset(link.CodeFailed, "the blob cannot be read")
+		}
 	}
 }
 

@@ -131,13 +131,18 @@ func (s *Session) run() {
 func (s *Session) congested() bool {
 	s.wmu.Lock()
 	defer s.wmu.Unlock()
-	return s.blocked
+	return s.blocked || s.filing && len(s.pending) > maxPending
 }
 
 // waitForChannel waits until the channel takes bytes again, and meanwhile reads
 // it: the other side may be waiting for just that.
 func (s *Session) waitForChannel() {
-	p := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN | unix.POLLOUT}, {Fd: int32(s.loop.wake), Events: unix.POLLIN}}
+	p := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}, {Fd: int32(s.loop.wake), Events: unix.POLLIN}}
+	s.wmu.Lock()
+	if s.blocked { // else a file's frame is being written, and its end wakes the loop
+		p[0].Events |= unix.POLLOUT
+	}
+	s.wmu.Unlock()
 	if _, err := unix.Ppoll(p, nil, nil); err != nil {
 		if err != unix.EINTR {
 			s.end(fmt.Errorf("link: waiting: %w", err))
@@ -150,7 +155,7 @@ func (s *Session) waitForChannel() {
 	if p[0].Revents&^unix.POLLOUT != 0 {
 		s.readChannel()
 	}
-	if p[0].Revents&^unix.POLLIN != 0 {
+	if p[0].Revents&unix.POLLOUT != 0 {
 		s.resumeFlush()
 	}
 }
@@ -180,7 +185,7 @@ func (s *Session) wakeLocked() {
 func (s *Session) release() {
 	s.join() // relays that came too late are ended below
 	for _, r := range s.loop.relays {
-		r.fail()
+		r.close(r.shut) // what has come to its end and was delivered ends in order
 	}
 	s.wmu.Lock()
 	for s.flushing && !s.blocked {

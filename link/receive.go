@@ -102,7 +102,7 @@ func (st *Stream) peerFin() error {
 func (st *Stream) peerReset(err error) {
 	st.mu.Lock()
 	if st.err == nil {
-		st.err = err
+		st.err, st.wasReset = err, true
 	}
 	st.forgotten = true
 	st.cond.Broadcast()

@@ -44,6 +44,7 @@ func (st *Stream) Relay(fd int, f Filter, end func(fd int, orderly bool)) {
 	late := s.err != nil
 	if !late {
 		s.joining = append(s.joining, r)
+		s.unsent.Add(1)
 	}
 	s.mu.Unlock()
 	if late { // the loop is not there any more
@@ -55,6 +56,13 @@ func (st *Stream) Relay(fd int, f Filter, end func(fd int, orderly bool)) {
 	}
 	s.wakeLoop()
 }
+
+// Unsent is how many relays have not yet sent all that their descriptor had to say.
+func (s *Session) Unsent() int64 { return s.unsent.Load() }
+
+// Undelivered is how many bytes have come for relays' descriptors that do not take
+// them yet.
+func (s *Session) Undelivered() int64 { return s.waiting.Load() }
 
 // join takes up new relays.
 func (s *Session) join() {
@@ -82,9 +90,9 @@ func (r *relay) begin() {
 	st.relay = r
 	early := st.buf[st.off:]
 	st.buf, st.off = nil, 0
-	fin, err := st.rfin, st.err
+	fin, err, wasReset := st.rfin, st.err, st.wasReset
 	st.mu.Unlock()
-	if err != nil {
+	if err != nil && !(fin && wasReset) {
 		r.fail()
 		return
 	}
@@ -93,6 +101,9 @@ func (r *relay) begin() {
 	}
 	if fin {
 		r.peerFin()
+	}
+	if wasReset {
+		r.reset()
 	}
 	r.update()
 }
@@ -116,12 +127,13 @@ func (r *relay) push(p []byte) {
 	}
 	if !r.gone && !r.shut {
 		r.toFD = append(r.toFD, data...)
+		r.s.waiting.Add(int64(len(data)))
 	}
 	switch {
 	case ferr == io.EOF:
 		r.inEnd = true
 	case ferr != nil:
-		r.fail()
+		r.refuse()
 		return
 	}
 	r.settle()
@@ -163,7 +175,9 @@ func (r *relay) settle() {
 // ready handles what epoll says about the descriptor.
 func (r *relay) ready(events uint32) {
 	if events&unix.EPOLLOUT != 0 && r.off < len(r.toFD) {
-		r.off += r.write(r.toFD[r.off:])
+		n := r.write(r.toFD[r.off:])
+		r.off += n
+		r.s.waiting.Add(int64(-n))
 		r.settle()
 	}
 	if r.over || r.outEnd || events&(unix.EPOLLIN|unix.EPOLLHUP|unix.EPOLLRDHUP|unix.EPOLLERR) == 0 {
@@ -226,8 +240,15 @@ func (r *relay) fin() {
 	if r.finSent {
 		return
 	}
-	r.finSent = true
+	r.sentAll()
 	r.st.finish()
+}
+
+func (r *relay) sentAll() {
+	if !r.finSent {
+		r.finSent = true
+		r.s.unsent.Add(-1)
+	}
 }
 
 // credited is called when the stream may send more.
@@ -245,7 +266,7 @@ func (r *relay) peerFin() {
 	}
 	if r.filter != nil {
 		if err := r.filter.Ended(); err != nil {
-			r.fail()
+			r.refuse()
 			return
 		}
 	}
@@ -302,11 +323,21 @@ func (r *relay) reset() {
 		r.fail()
 		return
 	}
-	r.outEnd, r.finSent, r.toPeer = true, true, nil
+	r.outEnd, r.toPeer = true, nil
+	r.sentAll()
 	r.settle()
 }
 
-// fail ends a relay of which one end is gone.
+// refuse ends a relay whose filter does not take what came: the peer is told in
+// the filter's own words, and then that they were the last.
+func (r *relay) refuse() {
+	r.sendOwed()
+	r.fin()
+	r.close(false)
+}
+
+// fail ends a relay of which one end is gone: the other side must not take that
+// for the end of what was sent.
 func (r *relay) fail() { r.close(false) }
 
 func (r *relay) close(orderly bool) {
@@ -314,11 +345,19 @@ func (r *relay) close(orderly bool) {
 		return
 	}
 	r.over = true
-	r.toFD, r.toPeer = nil, nil
+	r.s.waiting.Add(int64(r.off - len(r.toFD)))
+	r.toFD, r.off, r.toPeer = nil, 0, nil
 	delete(r.s.loop.relays, r.key)
 	if r.end != nil {
 		r.end(r.fd, orderly)
 	}
 	_ = unix.Close(r.fd) // epoll forgets it
-	r.st.closeNow()
+	if orderly {
+		r.st.closeNow()
+	} else {
+		r.st.reset(CodeFailed, "", r.s.queue)
+	}
+	if !r.finSent {
+		r.s.unsent.Add(-1)
+	}
 }

@@ -429,8 +429,7 @@ func TestSendFile(t *testing.T) {
 	if err := <-sent; err != nil {
 		t.Error(err)
 	}
-	// A file that is shorter than was said cuts the session: its frame cannot be
-	// finished.
+	// A file that is shorter than was said: the stream fails, and no other.
 	st, err = host.Open(ServiceConn, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -442,5 +441,111 @@ func TestSendFile(t *testing.T) {
 	go func() { _, _ = io.Copy(io.Discard, in) }()
 	if err := st.SendFile(f, int64(len(want))+5); err == nil {
 		t.Error("a file was longer than it is")
+	}
+	_, _ = near.Write([]byte("x"))
+	var b [1]byte
+	if _, err := io.ReadFull(near, b[:]); err != nil {
+		t.Errorf("echo after it: %v", err)
+	}
+}
+
+// What came before a relay began, with its end and even a reset behind it, reaches
+// the descriptor.
+func TestRelayBeginsAfterTheEnd(t *testing.T) {
+	host, guest := sessions(t)
+	st, err := guest.Open(ServiceDial, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = st.Write([]byte("last words"))
+	_ = st.Close()
+	other, err := host.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitUntil(t, func() bool { other.mu.Lock(); defer other.mu.Unlock(); return other.wasReset })
+	fd, far := socketPair(t)
+	defer far.Close()
+	other.Relay(fd, nil, nil)
+	if got, err := io.ReadAll(far); err != nil || string(got) != "last words" {
+		t.Errorf("found %q, %v", got, err)
+	}
+}
+
+func TestReadEndsBeforeAReset(t *testing.T) {
+	host, guest := sessions(t)
+	st, err := guest.Open(ServiceStdout, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = st.Write([]byte("last words"))
+	_ = st.Close()
+	other, err := host.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitUntil(t, func() bool { other.mu.Lock(); defer other.mu.Unlock(); return other.wasReset })
+	if got, err := io.ReadAll(other); err != nil || string(got) != "last words" {
+		t.Errorf("found %q, %v", got, err)
+	}
+}
+
+func waitUntil(t *testing.T, ok func() bool) {
+	t.Helper()
+	for range 2000 {
+		if ok() {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Fatal("it does not come")
+}
+
+// A connection that is cut is no end at the other side.
+func TestRelayTellsACut(t *testing.T) {
+	host, guest := sessions(t)
+	st, err := guest.Open(ServiceDial, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := host.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := Take(conn.(*net.TCPConn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	near, far := socketPair(t)
+	defer far.Close()
+	ended := make(chan bool, 1)
+	st.Relay(near, nil, func(_ int, orderly bool) { ended <- orderly })
+	other.Relay(fd, nil, nil)
+	_, _ = client.Write([]byte("half an upl"))
+	if _, err := io.ReadFull(far, make([]byte, 11)); err != nil {
+		t.Fatal(err)
+	}
+	_ = client.(*net.TCPConn).SetLinger(0)
+	_ = client.Close()
+	select {
+	case orderly := <-ended:
+		if orderly {
+			t.Error("a cut passed for the end")
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the cut is not told")
 	}
 }

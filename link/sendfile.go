@@ -52,48 +52,72 @@ func (s *Session) sendFile(stream uint32, file int, off *int64, part int) error 
 		s.wmu.Unlock()
 		return s.Err()
 	}
-	s.flushing = true
+	s.flushing, s.filing = true, true
 	s.wmu.Unlock()
-	err := s.fileFrame(stream, file, off, part)
+	short, err := s.fileFrame(stream, file, off, part)
 	s.wmu.Lock()
-	s.flushing = false
-	if err == nil {
-		s.flushLocked() // what was queued meanwhile
-	} else {
-		s.wcond.Broadcast()
+	s.flushing, s.filing = false, false
+	s.wakeLocked()
+	s.wcond.Broadcast()
+	if err != nil {
 		s.wmu.Unlock()
 		s.end(fmt.Errorf("link: writing: %w", err)) // the frame is cut: nothing can follow it
+		return err
 	}
-	s.wmu.Lock()
-	s.wcond.Broadcast()
-	s.wmu.Unlock()
-	return err
+	s.flushLocked() // what was queued meanwhile
+	return short
 }
 
-func (s *Session) fileFrame(stream uint32, file int, off *int64, part int) error {
-	head := appendHeader(make([]byte, 0, headerSize), frameData, part, stream)
-	for len(head) > 0 {
-		n, err := writeNow(s.fd, head)
-		head = head[n:]
-		if err != nil {
-			if err = s.untilWritable(err); err != nil {
-				return err
-			}
-		}
+// fileFrame writes the frame. short: the file had no more bytes, and zeros came in
+// their place, for the frame had begun.
+func (s *Session) fileFrame(stream uint32, file int, off *int64, part int) (short, err error) {
+	if err := s.writeAll(appendHeader(make([]byte, 0, headerSize), frameData, part, stream)); err != nil {
+		return nil, err
 	}
 	for left := part; left > 0; {
 		n, err := unix.Sendfile(s.fd, file, off, left)
 		left -= max(n, 0)
 		switch {
-		case err == unix.EINTR:
+		case err == unix.EINTR || err == nil && n > 0:
 		case err == unix.EAGAIN:
 			if err = s.untilWritable(errWouldBlock); err != nil {
+				return nil, err
+			}
+		case err == unix.EPIPE || err == unix.ECONNRESET:
+			return nil, err
+		default: // not every file can be sent so
+			return s.readAndWrite(file, off, left)
+		}
+	}
+	return nil, nil
+}
+
+func (s *Session) readAndWrite(file int, off *int64, left int) (short, err error) {
+	buf := make([]byte, left)
+	for done := 0; done < left && short == nil; {
+		n, err := unix.Pread(file, buf[done:], *off)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			short = fmt.Errorf("link: reading a file: %w", err)
+		case n == 0:
+			short = fmt.Errorf("link: a file ended before its size: %w", io.ErrUnexpectedEOF)
+		}
+		done += max(n, 0)
+		*off += int64(max(n, 0))
+	}
+	return short, s.writeAll(buf)
+}
+
+// writeAll writes b, waiting where it must. The channel is the caller's.
+func (s *Session) writeAll(b []byte) error {
+	for len(b) > 0 {
+		n, err := writeNow(s.fd, b)
+		b = b[n:]
+		if err != nil {
+			if err = s.untilWritable(err); err != nil {
 				return err
 			}
-		case err != nil:
-			return err
-		case n == 0:
-			return fmt.Errorf("the file ended before its size: %w", io.ErrUnexpectedEOF)
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,6 +45,8 @@ type Session struct {
 	fd      int // the channel's descriptor, non-blocking
 	loop    loop
 	joining []*relay // for the loop to take up; under mu
+	unsent  atomic.Int64
+	waiting atomic.Int64
 
 	wmu      sync.Mutex
 	wcond    *sync.Cond
@@ -53,6 +56,7 @@ type Session struct {
 	spare    []byte
 	flushing bool // somebody writes, or the loop will once the channel takes more
 	blocked  bool // the channel took no more
+	filing   bool // a file's frame is being written
 	released bool // the descriptors are closed
 }
 

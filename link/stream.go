@@ -34,6 +34,7 @@ type Stream struct {
 
 	rfin, wfin bool
 	err        error
+	wasReset   bool // err is the other side's reset
 	forgotten  bool
 	rdl, wdl   deadline
 }
@@ -82,6 +83,9 @@ func (st *Stream) Read(p []byte) (int, error) {
 	st.mu.Lock()
 	for st.off == len(st.buf) && st.filled == 0 {
 		switch {
+		case st.rfin && st.wasReset: // its end came first, and all of it is read
+			st.mu.Unlock()
+			return 0, io.EOF
 		case st.err != nil:
 			defer st.mu.Unlock()
 			return 0, st.err
