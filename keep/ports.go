@@ -1,10 +1,12 @@
 package keep
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -115,6 +117,12 @@ func (s *supervisor) serveListen(st *link.Stream) {
 	}()
 	for {
 		conn, err := l.Accept()
+		if err != nil && !errors.Is(err, net.ErrClosed) && s.sess.Err() == nil {
+			// No more descriptors, or a client that left early: the next may work.
+			s.Log(1, fmt.Sprintf("%s: %v", f.Name, reason(err)))
+			time.Sleep(50 * time.Millisecond)
+			continue
+		}
 		if err != nil {
 			_ = st.CloseWrite() // the Keep learns that nobody comes any more
 			return

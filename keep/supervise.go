@@ -13,6 +13,9 @@ import (
 	"github.com/donjon-tee/donjon/link"
 )
 
+// lingerTime is how long a peer that takes nothing holds up the end of a Keep.
+const lingerTime = 30 * time.Second
+
 type supervisor struct {
 	Options
 	sess *link.Session
@@ -28,6 +31,7 @@ type supervisor struct {
 
 	mu        sync.Mutex
 	stopping  bool
+	ending    bool // the Keep has said its last word
 	listeners []io.Closer
 	stdin     *link.Stream
 	opened    map[opening]bool
@@ -170,7 +174,7 @@ func (s *supervisor) wait() (Outcome, error) {
 			select {
 			case e := <-s.exit:
 				out.Exit = e
-				return out, nil
+				return s.finish(out, stop, grace, proof)
 			case <-time.After(20 * time.Millisecond): // its last record may still be on its way through a goroutine
 			}
 			if out.Stopped {
@@ -199,7 +203,10 @@ func (s *supervisor) finish(out Outcome, stop <-chan struct{}, grace <-chan time
 		defer t.Stop()
 		grace = t.C
 	}
-	drained := make(chan struct{})
+	s.mu.Lock()
+	s.ending = true // no output begins any more
+	s.mu.Unlock()
+	drained, over := make(chan struct{}), s.sess.Done()
 	go func(done chan<- struct{}) { s.outputs.Wait(); close(done) }(drained)
 	patience := time.NewTimer(s.Patience) // with the evidence; a slow reader is waited for
 	defer patience.Stop()
@@ -220,16 +227,51 @@ func (s *supervisor) finish(out Outcome, stop <-chan struct{}, grace <-chan time
 			return out, nil
 		case <-grace:
 			return out, nil
-		case <-s.sess.Done():
-			drained, proof = nil, nil
+		case <-over: // what has come is still to be read
+			over = nil
+			if proof != nil {
+				return out, errors.New("evidence: the link ended before the Keep gave any")
+			}
 		}
 	}
+	s.deliver(stop, grace)
 	select {
 	case err := <-s.broken:
 		return out, err
 	default:
 		return out, nil
 	}
+}
+
+// deliver waits until what the workload sent to its peers is in their sockets, or
+// they take nothing for too long.
+func (s *supervisor) deliver(stop <-chan struct{}, grace <-chan time.Time) {
+	late := time.NewTimer(lingerTime)
+	defer late.Stop()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for s.sess.Undelivered() > 0 && s.sess.Err() == nil {
+		select {
+		case <-tick.C:
+		case <-late.C:
+			return
+		case <-stop:
+			return
+		case <-grace:
+			return
+		}
+	}
+}
+
+// countOutput notes an output, here and not where it is served, so that the last
+// record cannot overtake it; false: it comes too late.
+func (s *supervisor) countOutput() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ending {
+		s.outputs.Add(1)
+	}
+	return !s.ending
 }
 
 // howItEnded says why the link is gone: the machine may know, if it has ended by
@@ -300,7 +342,11 @@ func (s *supervisor) acceptLoop() {
 			continue
 		}
 		if st.Service() == link.ServiceStdout || st.Service() == link.ServiceStderr {
-			s.outputs.Add(1) // here, so that the last record cannot overtake it
+			if !s.countOutput() {
+				st.Reset(link.CodeRefused, "the Keep has said its last word")
+				s.leave(st.Service())
+				continue
+			}
 		}
 		go func() {
 			defer s.leave(st.Service())

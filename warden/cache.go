@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"golang.org/x/sys/cpu"
 	"golang.org/x/sys/unix"
@@ -62,7 +63,9 @@ func (w *warden) openCache(module [32]byte) (*codeCache, error) {
 	}
 	// Another release of this program has another measurement and so another key:
 	// it has entries of its own.
-	name := sha256.Sum256(append(w.identity.local.Measurement[:], aad...))
+	// So has another processor.
+	local := &w.identity.local
+	name := sha256.Sum256(append(append(append([]byte(nil), local.Measurement[:]...), local.ChipID[:]...), aad...))
 	return &codeCache{blob: "code-" + hex.EncodeToString(name[:]), aad: aad, key: key, w: w}, nil
 }
 
@@ -128,7 +131,8 @@ func (w *warden) deriveKey() ([]byte, error) {
 		return nil, err
 	}
 	defer st.Close()
-	var req [32]byte // SNP ABI, MSG_KEY_REQ: root_key_select 0 = VCEK
+	_ = st.SetDeadline(time.Now().Add(handoverTime)) // a host that stalls keeps no Keep waiting
+	var req [32]byte                                 // SNP ABI, MSG_KEY_REQ: root_key_select 0 = VCEK
 	const policy, measurement, svn, tcb = 1 << 0, 1 << 3, 1 << 4, 1 << 5
 	binary.LittleEndian.PutUint64(req[8:], policy|measurement|svn|tcb)
 	binary.LittleEndian.PutUint32(req[20:], w.identity.local.GuestSVN)
@@ -267,6 +271,7 @@ func (w *warden) blobOpen(name string) (*link.Stream, uint64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
+	_ = st.SetDeadline(time.Now().Add(handoverTime))
 	st.Grow(bulkWindow)
 	var r link.BlobReply
 	if err := link.ReadRecord(st, link.MaxRecord, &r); err != nil {
@@ -287,6 +292,7 @@ func (w *warden) blobPut(name string, size uint64, write func(io.Writer) error) 
 		return err
 	}
 	defer st.Close()
+	_ = st.SetDeadline(time.Now().Add(handoverTime))
 	if err := write(st); err != nil {
 		return err
 	}

@@ -23,7 +23,8 @@ const (
 	maxHandshakes  = 128 // at once; more wait
 	argvZero       = "main.wasm"
 	maxMemoryGuest = 4 << 30
-	drainTime      = time.Second // for output still on its way after a limit
+	drainTime      = time.Second      // for output still on its way after a limit
+	lingerTime     = 30 * time.Second // for what a guest that has ended still sends to its peers
 )
 
 // runGuest opens what the configuration declares, hands it to the child, and
@@ -63,7 +64,7 @@ func (w *warden) runGuest(data []*os.File) (link.Exit, error) {
 	}
 	cache := <-w.code
 	if made != nil && cache != nil && name != "" {
-		// Read before guest code runs; stored while it runs.
+		// Before guest code runs: what a child says later is never stored.
 		if err := cache.put(name, made); err != nil {
 			w.log(1, "the compiled module is not cached: %v", err)
 		}
@@ -99,20 +100,27 @@ func (w *warden) runGuest(data []*os.File) (link.Exit, error) {
 	return link.Exit{Kind: link.ExitStatus, Status: out.Status}, nil
 }
 
-// drain waits until what the guest wrote is on its way: the child's ends are
-// closed, so there is an end. After a limit it does not wait for a reader that
-// has stalled.
+// drain waits until what the guest wrote, to its outputs and to its connections,
+// is on its way: the child's ends are closed, so there is an end. After a limit it
+// does not wait for a reader that has stalled, and for a peer that takes nothing
+// only so long.
 func (w *warden) drain(outputs *sync.WaitGroup) {
 	done := make(chan struct{})
 	go func() { outputs.Wait(); close(done) }()
+	patience := lingerTime
 	var late <-chan time.Time
 	if w.limit.Load() != nil {
+		patience = drainTime
 		late = time.After(drainTime)
 	}
+	until := time.Now().Add(patience)
 	select {
 	case <-done:
 	case <-late:
 	case <-w.sess.Done():
+	}
+	for w.sess.Unsent() > 0 && time.Now().Before(until) && w.sess.Err() == nil {
+		time.Sleep(time.Millisecond)
 	}
 }
 

@@ -45,8 +45,13 @@ func (p *ports) accept(st *link.Stream) {
 	}
 	var filter link.Filter
 	if l.tls != nil {
+		early, err := firstRecord(st)
+		if err != nil {
+			_ = st.Close()
+			return
+		}
 		p.shake <- struct{}{}
-		f, err := handshake(st, tls.Server, l.tls)
+		f, err := handshake(st, early, tls.Server, l.tls)
 		<-p.shake
 		if err != nil {
 			return
@@ -159,7 +164,7 @@ func (w *warden) connect(index uint32, f workload.File, data []*os.File) (engine
 		if err != nil {
 			return 0, nil, err
 		}
-		if filter, err = handshake(st, tls.Client, cfg); err != nil {
+		if filter, err = handshake(st, nil, tls.Client, cfg); err != nil {
 			return 0, nil, &portError{fmt.Sprintf("TLS with %s: %v", f.Host, err), tlsHint(err)}
 		}
 	}

@@ -38,7 +38,7 @@ type tlsPipe struct {
 }
 
 func (p *tlsPipe) Read(b []byte) (int, error) {
-	if !p.settled {
+	if !p.settled && len(p.in) == 0 {
 		return p.Stream.Read(b)
 	}
 	if len(p.in) == 0 && p.ended {
@@ -80,9 +80,28 @@ func (p *tlsPipe) SetWriteDeadline(t time.Time) error { return p.SetDeadline(t) 
 
 var _ net.Conn = (*tlsPipe)(nil)
 
+// firstRecord reads a client's first record, whatever is in it: one that says
+// nothing takes up no place among those whose handshake is made.
+func firstRecord(st *link.Stream) ([]byte, error) {
+	_ = st.SetReadDeadline(time.Now().Add(handshakeTime))
+	defer st.SetReadDeadline(time.Time{})
+	b := make([]byte, 5, 512) // RFC 8446 section 5.1: type, version, length
+	if _, err := io.ReadFull(st, b); err != nil {
+		return nil, err
+	}
+	n := int(b[3])<<8 | int(b[4])
+	if b[0] != 22 || n == 0 || n > maxRecord { // 22: handshake
+		return b, nil // crypto/tls says what is wrong with it
+	}
+	b = append(b, make([]byte, n)...)
+	_, err := io.ReadFull(st, b[5:])
+	return b, err
+}
+
 // handshake makes a TLS connection of a stream, as its server or its client.
-func handshake(st *link.Stream, side func(net.Conn, *tls.Config) *tls.Conn, cfg *tls.Config) (*tlsFilter, error) {
-	f := &tlsFilter{pipe: &tlsPipe{Stream: st}}
+// early is what was read of the stream before.
+func handshake(st *link.Stream, early []byte, side func(net.Conn, *tls.Config) *tls.Conn, cfg *tls.Config) (*tlsFilter, error) {
+	f := &tlsFilter{pipe: &tlsPipe{Stream: st, in: early}}
 	f.conn = side(f.pipe, cfg)
 	ctx, cancel := context.WithTimeout(context.Background(), handshakeTime)
 	defer cancel()

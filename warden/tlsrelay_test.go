@@ -66,7 +66,7 @@ func keepEnd(t *testing.T) (dial func() *handed) {
 		}
 		guest := make(chan *os.File, 1)
 		go func() {
-			f, err := handshake(st, tls.Server, cfg)
+			f, err := handshake(st, nil, tls.Server, cfg)
 			if err != nil {
 				close(guest)
 				return

@@ -37,6 +37,11 @@ run, 127 not found, 128+N ended by signal N.`,
 			if err != nil {
 				return err
 			}
+			for _, flag := range []string{"evidence", "kernel", "keep", "tee", "config"} {
+				if c.Flags().Changed(flag) && c.Flags().Lookup(flag).Value.String() == "" {
+					return failHint(statusUsage, "is a variable of the shell unset?", fmt.Errorf("--%s: found an empty value", flag))
+				}
+			}
 			return a.runReported(f, name, rest)
 		},
 	}

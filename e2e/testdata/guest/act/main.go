@@ -49,6 +49,12 @@ func main() {
 			os.Exit(1)
 		}
 		os.Stdout.Write(b)
+	case "send": // on the connection that is descriptor 3, and is gone
+		n, _ := strconv.Atoi(os.Args[2])
+		if _, err := os.NewFile(3, "peer").Write(make([]byte, n)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 	case "write":
 		if err := os.WriteFile(os.Args[2], []byte(os.Args[3]), 0o644); err != nil {
 			fmt.Fprintln(os.Stderr, err)
