@@ -46,7 +46,11 @@ type supervisor struct {
 func Supervise(ctx context.Context, o Options) (Outcome, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	inOrder := false
 	defer func() {
+		if inOrder && o.TEE == "sim" {
+			awaitEnd(o.Machine)
+		}
 		_ = o.Machine.Kill()
 		_ = o.Machine.Wait()
 	}()
@@ -82,7 +86,21 @@ func Supervise(ctx context.Context, o Options) (Outcome, error) {
 		s.proof = make(chan error, 1)
 		go func() { s.proof <- s.fetchEvidence() }()
 	}
-	return s.wait()
+	out, err := s.wait()
+	inOrder = err == nil && !out.Stopped
+	return out, err
+}
+
+// awaitEnd lets a process that has said its last word end by itself: so its own
+// waits for its children are made, and their processor time counts. It is given
+// little time, for it is hostile.
+func awaitEnd(m Machine) {
+	ended := make(chan struct{})
+	go func() { _ = m.Wait(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(250 * time.Millisecond):
+	}
 }
 
 func (s *supervisor) at(stage string) { s.stage.Store(&stage) }

@@ -110,6 +110,8 @@ func Run(o Options) int {
 	}
 	_ = st.CloseWrite()
 	<-sess.Done() // the host closes the link once it has read all, however slow its own reader is
+	o.Child.Kill()
+	<-o.Child.Ended() // waited for, its processor time counts as this process's
 	return 0
 }
 

@@ -80,7 +80,7 @@ func startup(ctx context.Context, e *env) (report, error) {
 		}
 	}
 	var r report
-	t := table{head: []string{"whole process", "runs", "wall, ms: median (least–greatest)", "processor, ms (mostly without the exec child)"}}
+	t := table{head: []string{"whole process", "runs", "wall, ms: median (least–greatest)", "processor, ms"}}
 	for _, part := range []struct {
 		programs []program
 		runs     int
