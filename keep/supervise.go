@@ -87,7 +87,9 @@ func Supervise(ctx context.Context, o Options) (Outcome, error) {
 		go func() { s.proof <- s.fetchEvidence() }()
 	}
 	out, err := s.wait()
-	inOrder = err == nil && !out.Stopped
+	s.mu.Lock()
+	inOrder = err == nil && s.ending
+	s.mu.Unlock()
 	return out, err
 }
 
