@@ -56,6 +56,7 @@ func run(args []string) int {
 
 // runSim is a Keep as a process of its host.
 func runSim(sharedMounts bool) int {
+	debug.SetGCPercent(400) // a start-up's little garbage is not worth collecting
 	if err := sandbox.InheritNothing(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
