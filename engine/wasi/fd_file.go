@@ -76,23 +76,29 @@ func (d *descriptor) written() vfs.Errno {
 	return d.file.Sync(d.flags&flagSync == 0)
 }
 
-func fdPread(s *System, m memory, a []uint64) vfs.Errno {
-	d, e := s.with(a[0], rightRead)
+// positioned makes the checks of a read or write at an offset that is given.
+func (s *System) positioned(m memory, a []uint64, right uint64) (*descriptor, [][]byte, vfs.Errno) {
+	d, e := s.with(a[0], right)
 	if e == 0 && d.file != nil && d.base&rightSeek == 0 {
 		e = vfs.ErrnoNotcapable
 	}
 	if e != 0 {
-		return e
+		return nil, nil, e
 	}
 	if d.file == nil {
-		return notSeekable(d)
+		return nil, nil, notSeekable(d)
 	}
 	v, e := s.iovecs(m, a[1], a[2])
+	if e == 0 && int64(a[3]) < 0 {
+		e = vfs.ErrnoInval
+	}
+	return d, v, e
+}
+
+func fdPread(s *System, m memory, a []uint64) vfs.Errno {
+	d, v, e := s.positioned(m, a, rightRead)
 	if e != 0 {
 		return e
-	}
-	if int64(a[3]) < 0 {
-		return vfs.ErrnoInval
 	}
 	n, e := readAt(d.file, v, int64(a[3]))
 	if e != 0 {
@@ -102,22 +108,9 @@ func fdPread(s *System, m memory, a []uint64) vfs.Errno {
 }
 
 func fdPwrite(s *System, m memory, a []uint64) vfs.Errno {
-	d, e := s.with(a[0], rightWrite)
-	if e == 0 && d.file != nil && d.base&rightSeek == 0 {
-		e = vfs.ErrnoNotcapable
-	}
+	d, v, e := s.positioned(m, a, rightWrite)
 	if e != 0 {
 		return e
-	}
-	if d.file == nil {
-		return notSeekable(d)
-	}
-	v, e := s.iovecs(m, a[1], a[2])
-	if e != 0 {
-		return e
-	}
-	if int64(a[3]) < 0 {
-		return vfs.ErrnoInval
 	}
 	// At the offset, whatever the flags: as POSIX says, not as Linux does.
 	n, e := writeAt(d.file, v, int64(a[3]))

@@ -51,15 +51,12 @@ func (p *Plan) Launch(ctx context.Context, spec keep.Spec, o Options) (keep.Mach
 	return em, nil
 }
 
-// errNotTried: KVM is not for this Keep, and that is nothing to talk about.
-var errNotTried = error(nil)
-
 // tryKVM boots with KVM where it is known to work, or nothing is known yet. /dev/kvm
 // proves little: where this host is itself a guest, KVM may exist and hang. So
 // the first boot is the test, with a short deadline, and what it showed is kept.
 func (p *Plan) tryKVM(ctx context.Context, spec keep.Spec, o Options, times Times) (keep.Machine, error) {
 	if o.NoKVM || p.target.kvm == "" || p.target.arch != runtime.GOARCH {
-		return nil, errNotTried
+		return nil, nil // KVM is not for this Keep, and that is nothing to talk about
 	}
 	if err := kvmUsable(); err != nil {
 		return nil, err
