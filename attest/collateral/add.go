@@ -29,7 +29,7 @@ const (
 //   - DER: the same, one after the other, or in sequences (PkiPath, and the caches
 //     of revocation lists that Enarx's tools write)
 //   - JSON: Intel's signed TCB info and QE identity, the objects of the dcap
-//     libraries that hold all of it in fields
+//     libraries that hold all of it in fields, a Bundle
 //   - any of these in hexadecimal or base64
 //
 // A file that holds nothing of use, or a part of it, is recorded in Ignored: that is

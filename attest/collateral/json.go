@@ -55,6 +55,14 @@ func (s *Set) object(name string, b []byte) (why string) {
 	if err != nil {
 		return "it is JSON, but " + err.Error()
 	}
+	if t := fields["mediatype"]; string(t) == `"`+MediaType+`"` {
+		bundle, err := ParseBundle(b)
+		if err != nil {
+			return strings.TrimPrefix(err.Error(), "collateral: ")
+		}
+		s.join(bundle.Set())
+		return ""
+	}
 	if fields["fmspc"] != nil && fields["tcblevels"] != nil {
 		return "it is a TCB info without its signature"
 	}

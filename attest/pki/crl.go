@@ -34,7 +34,7 @@ func Revoked(certs []*x509.Certificate, issuer *x509.Certificate, lists []*x509.
 		if !bytes.Equal(l.RawIssuer, issuer.RawSubject) {
 			continue
 		}
-		if err := checkList(l, issuer, cache); err != nil {
+		if err := CheckList(l, issuer, cache); err != nil {
 			wrong = err
 			continue
 		}
@@ -82,8 +82,9 @@ func stale(l *x509.RevocationList, at time.Time, bound time.Duration) string {
 	return ""
 }
 
-// checkList verifies the list's signature and that it is a whole one.
-func checkList(l *x509.RevocationList, issuer *x509.Certificate, cache *Cache) error {
+// CheckList says whether issuer signed the list and whether it is a whole one: no
+// delta list, no unknown critical extension. cache may be nil.
+func CheckList(l *x509.RevocationList, issuer *x509.Certificate, cache *Cache) error {
 	for _, x := range l.Extensions {
 		switch id := x.Id.String(); {
 		case id == "2.5.29.27":
