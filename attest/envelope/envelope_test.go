@@ -141,7 +141,6 @@ func TestCMW(t *testing.T) {
 		"only a type":                   {enc(map[string]any{"__cmwc_t": "tag:x"}), false},
 		"indicator 0":                   {enc([]any{evidence.ReportType, report, 0}), false},
 		"indicator 32":                  {enc([]any{evidence.ReportType, report, 32}), false},
-		"four parts":                    {enc([]any{evidence.ReportType, report, 4, 4}), false},
 		"one part":                      {enc([]any{evidence.ReportType}), false},
 		"text for bytes":                {enc([]any{evidence.ReportType, string(report[:8]) + "x"}), false},
 		"trailing byte":                 {append(enc(rec), 0), false},

@@ -165,17 +165,19 @@ type enarxCRL struct {
 	List asn1.RawValue
 }
 
+type enarxCRLs struct{ Lists []enarxCRL }
+
 type enarxSNP struct {
 	Certs struct {
 		VCEK asn1.RawValue
-		CRLs []enarxCRL
+		CRLs enarxCRLs
 	}
 	Report []byte
 }
 
 type enarxSGX struct {
 	Quote []byte
-	CRLs  []enarxCRL
+	CRLs  enarxCRLs
 	TCB   struct {
 		Certs  []asn1.RawValue
 		Report []byte
@@ -197,7 +199,7 @@ func (o *opener) enarxSNP(v []byte) (*Envelope, error) {
 		return nil, o.errorf("the VCEK: %w", err)
 	}
 	set.Certificates = append(set.Certificates, c)
-	if err := o.enarxLists(set, in.Certs.CRLs); err != nil {
+	if err := o.enarxLists(set, in.Certs.CRLs.Lists); err != nil {
 		return nil, err
 	}
 	return &Envelope{Kind: SNP, Form: o.words(), Evidence: in.Report, Stapled: set, Binds: Binding{Direct: DirectSHA384}}, nil
@@ -220,7 +222,7 @@ func (o *opener) enarxSGX(v []byte) (*Envelope, error) {
 		}
 		set.Certificates = append(set.Certificates, c)
 	}
-	if err := o.enarxLists(set, in.CRLs); err != nil {
+	if err := o.enarxLists(set, in.CRLs.Lists); err != nil {
 		return nil, err
 	}
 	if err := set.Add("TCB info", in.TCB.Report); err != nil {

@@ -39,8 +39,8 @@ func newPolicyCheckCommand(a *app) *cobra.Command {
 
 type policyInitFlags struct {
 	judgeFlags
-	from      string
-	trustRoot []string
+	from, nonce string
+	trustRoot   []string
 }
 
 func newPolicyInitCommand(a *app) *cobra.Command {
@@ -66,6 +66,7 @@ one you want is for you to find out: donjon image measure predicts it.`,
 	}
 	f.register(c)
 	c.Flags().StringVar(&f.from, "from", "", "the `EVIDENCE` to admit (- is stdin)")
+	c.Flags().StringVar(&f.nonce, "nonce", "", "the nonce the evidence holds, in `HEX`: the policy then demands one")
 	c.Flags().StringArrayVar(&f.trustRoot, "trust-root", nil, "a simulated root that may be named, its certificate's `FILE` or fingerprint (default: this machine's)")
 	return c
 }
