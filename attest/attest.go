@@ -13,6 +13,7 @@
 package attest
 
 import (
+	"crypto/x509"
 	"time"
 
 	"github.com/donjon-tee/donjon/attest/advisory"
@@ -57,6 +58,13 @@ type Options struct {
 	Collateral *collateral.Set
 	// SimulatedRoots names roots beside the policy's. Naming one is not allowing it.
 	SimulatedRoots []pki.Hash
+	// EventLog is a TCG or CCEL event log to replay against the registers that were
+	// signed; nil: none, and there is no such check.
+	EventLog []byte
+	// Seen is what was seen of collateral before: older collateral is then refused, and
+	// what genuine evidence was judged by is remembered. nil: no such check, as it must
+	// be where At is in the past on purpose.
+	Seen *collateral.HighWater
 }
 
 // Verify judges one piece of evidence. It never returns nil and never panics on
@@ -79,6 +87,10 @@ func (v *Verifier) Verify(evidence []byte, o Options) *verdict.Verdict {
 	out.Form = e.Form
 	r := v.format(e, o, p)
 	v.bind(e, o, &r)
+	if r.Claims != nil && o.EventLog != nil {
+		r.Add(eventLog(r.Claims, o.EventLog))
+	}
+	remember := v.rollback(e, o, &r)
 	out.Checks = r.Checks
 	if c := r.Claims; c != nil {
 		out.Claims, out.Simulated = c, c.Root.Simulated
@@ -92,12 +104,49 @@ func (v *Verifier) Verify(evidence []byte, o Options) *verdict.Verdict {
 	}
 	p.ApplyWaivers(out.Checks)
 	out.Conclude()
+	if out.Outcome != verdict.NotGenuine {
+		o.Seen.Raise(remember)
+	}
 	return out
 }
 
-// Judged is the outcome of appraising the same claims under another policy, without
-// looking at the evidence again: what a policy's author asks. checks are those of
-// the evidence alone.
+// rollback compares the collateral whose signatures hold with what was seen before
+// (THREATS T25), and gives it to be remembered.
+func (v *Verifier) rollback(e *envelope.Envelope, o Options, r *format.Result) *collateral.Set {
+	if o.Seen == nil {
+		return nil
+	}
+	used := collateral.Verified(collateral.Merge(e.Stapled, o.Collateral), v.vendorRoots(), nil)
+	r.Add(collateral.Rollback(used, o.Seen)...)
+	return used
+}
+
+// vendorRoots are the roots whose collateral is remembered.
+func (v *Verifier) vendorRoots() []*x509.Certificate {
+	var out []*x509.Certificate
+	if c, err := dcap.IntelRootCertificate(); err == nil {
+		out = append(out, c)
+	}
+	if products, err := snp.Products(); err == nil {
+		for _, p := range products {
+			out = append(out, p.ARK)
+		}
+	}
+	return out
+}
+
+// eventLog replays a log against what the evidence signed.
+func eventLog(c *claims.Claims, log []byte) verdict.Check {
+	switch {
+	case c.TPM != nil:
+		return tpm.CheckPCRs(log, c.TPM.Bank, c.TPM.PCRs)
+	case c.TDX != nil:
+		return tpm.CheckRTMRs(log, c.TDX.RTMR)
+	}
+	return verdict.Fail(verdict.EventLog, "an event log beside evidence of "+c.TEE, "evidence with registers: a TPM quote or a TDX quote")
+}
+
+// format calls the verifier for the evidence.
 func (v *Verifier) format(e *envelope.Envelope, o Options, p *policy.Policy) format.Result {
 	f := &format.Options{At: o.At, Collateral: collateral.Merge(e.Stapled, o.Collateral), MaxAge: time.Duration(p.CollateralMaxAge),
 		SimulatedRoots: o.SimulatedRoots}

@@ -35,8 +35,8 @@ func (f *judgeFlags) register(c *cobra.Command) {
 
 type verifyFlags struct {
 	judgeFlags
-	policy, nonce string
-	platformOnly  bool
+	policy, nonce, eventLog string
+	platformOnly            bool
 }
 
 func newVerifyCommand(a *app) *cobra.Command {
@@ -60,6 +60,7 @@ genuine, 11 genuine and refused, 12 something demanded could not be checked.`,
 	f.register(c)
 	c.Flags().StringVar(&f.policy, "policy", "", "what is demanded, a policy `FILE` (donjon policy init writes one)")
 	c.Flags().StringVar(&f.nonce, "nonce", "", "the nonce that evidence must hold, 8 to 64 bytes in `HEX`")
+	c.Flags().StringVar(&f.eventLog, "event-log", "", "a TCG or CCEL event `FILE` to replay against the registers that were signed")
 	c.Flags().BoolVar(&f.platformOnly, "platform-only", false, "judge the platform, not which software and workload it runs")
 	return c
 }
@@ -79,8 +80,20 @@ func (a *app) verify(f verifyFlags, name string) error {
 	if err != nil {
 		return err
 	}
+	if f.eventLog != "" {
+		if o.EventLog, err = readAtMost(f.eventLog, 16<<20); err != nil {
+			return err
+		}
+	}
+	save, err := a.seenCollateral(f.at, &o)
+	if err != nil {
+		return err
+	}
 	var v attest.Verifier
 	out := v.Verify(evidence, o)
+	if err := save(); err != nil {
+		a.note("what was seen of collateral could not be remembered: %v", err)
+	}
 	if err := a.printVerdict(out, f.asJSON); err != nil {
 		return err
 	}
