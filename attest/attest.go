@@ -14,6 +14,7 @@ package attest
 
 import (
 	"crypto/x509"
+	"slices"
 	"time"
 
 	"github.com/donjon-tee/donjon/attest/advisory"
@@ -171,10 +172,10 @@ func (v *Verifier) format(e *envelope.Envelope, o Options, p *policy.Policy) for
 // tpm verifies a TPM quote, and where it is a composite the SNP report that names its
 // key first.
 func (v *Verifier) tpm(e *envelope.Envelope, f *format.Options) format.Result {
-	if e.TPMEvidence.Report == nil {
+	if e.TPMEvidence.Composite == nil {
 		return v.TPM.Verify(*e.TPMEvidence, f)
 	}
-	r := v.SNP.Verify(e.TPMEvidence.Report, f)
+	r := v.SNP.Verify(e.TPMEvidence.Composite.Report, f)
 	if r.Claims == nil {
 		return r
 	}
@@ -186,21 +187,24 @@ func (v *Verifier) tpm(e *envelope.Envelope, f *format.Options) format.Result {
 
 // supersede puts the policy's checks behind the format's. Where the policy could
 // make a check that the format could not (a key that the policy names), its answer
-// takes the place.
+// takes the place; where the format has refused, with the better reason, the policy
+// does not say so again.
 func supersede(made, more []verdict.Check) []verdict.Check {
+	has := func(list []verdict.Check, code verdict.Code, s verdict.Status) bool {
+		return slices.ContainsFunc(list, func(c verdict.Check) bool { return c.Code == code && c.Status == s })
+	}
 	out := make([]verdict.Check, 0, len(made)+len(more))
 	for _, c := range made {
-		replaced := false
-		for _, m := range more {
-			if m.Code == c.Code && c.Status == verdict.NotMade && m.Status == verdict.Passed {
-				replaced = true
-			}
-		}
-		if !replaced {
+		if c.Status != verdict.NotMade || !has(more, c.Code, verdict.Passed) {
 			out = append(out, c)
 		}
 	}
-	return append(out, more...)
+	for _, c := range more {
+		if c.Status == verdict.Passed || !has(made, c.Code, verdict.Failed) {
+			out = append(out, c)
+		}
+	}
+	return out
 }
 
 func formFailure(err error) verdict.Check {

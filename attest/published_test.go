@@ -75,10 +75,10 @@ type publishedRow struct {
 
 func publishedRows() []publishedRow {
 	return []publishedRow{
-		{"milan v2", "snp/milan-v2.report.bin", []string{"snp/milan-v2.vcek.der"}, "2024-01-01T12:00:00Z", verdict.Refused, "product", "", "", verdict.Admitted},
+		{"milan v2", "snp/milan-v2.report.bin", []string{"snp/milan-v2.vcek.der"}, "2024-01-01T12:00:00Z", verdict.Refused, "product tcb-floor", "", "", verdict.Admitted},
 		{"milan v2, VCEK of another TCB", "snp/milan-v2.report.bin", []string{"snp/milan-v2.vcek-wrong-tcb.der"}, "2024-01-01T12:00:00Z", verdict.NotGenuine, "", "", "", ""},
 		{"milan v2, VCEK of another signer", "snp/milan-v2.report.bin", []string{"snp/milan-v2.vcek-wrong-signer.der"}, "2024-01-01T12:00:00Z", verdict.NotGenuine, "", "", "", ""},
-		{"milan v2, all three VCEKs", "snp/milan-v2.report.bin", []string{"snp/milan-v2.vcek-wrong-signer.der", "snp/milan-v2.vcek-wrong-tcb.der", "snp/milan-v2.vcek.der", "snp/turin-v5.vcek.pem"}, "2024-01-01T12:00:00Z", verdict.Refused, "product", "", "", verdict.Admitted},
+		{"milan v2, all three VCEKs", "snp/milan-v2.report.bin", []string{"snp/milan-v2.vcek-wrong-signer.der", "snp/milan-v2.vcek-wrong-tcb.der", "snp/milan-v2.vcek.der", "snp/turin-v5.vcek.pem"}, "2024-01-01T12:00:00Z", verdict.Refused, "product tcb-floor", "", "", verdict.Admitted},
 		{"milan v2, no VCEK", "snp/milan-v2.report.bin", nil, "2024-01-01T12:00:00Z", "", "", "", "", ""},
 		{"milan v3, VLEK", "snp/milan-v3-vlek.report.bin", []string{"snp/milan-v3-vlek.vlek.der"}, "2025-06-01T12:00:00Z", verdict.Refused, "", "", "", verdict.Admitted},
 		{"milan v3, VLEK ended", "snp/milan-v3-vlek.report.bin", []string{"snp/milan-v3-vlek.vlek.der"}, "2026-01-01T12:00:00Z", verdict.Refused, "", "", "", ""},
@@ -92,9 +92,11 @@ func publishedRows() []publishedRow {
 		{"TDX v4, live", "tdx/quote-v4-live.bin", []string{"tdx/live.tcbinfo.json", "tdx/live.qeidentity.json", "tdx/live.pck-platform-crl.der", "tdx/live.root-ca-crl.der", "sgx/quote-v3.collateral.json#certs"}, "2026-03-30T20:00:00Z", verdict.Admitted, "", "UpToDate", "", verdict.Admitted},
 		{"TDX v5, level not supported", "tdx/quote-v5-unsupported-level.bin", []string{"tdx/quote-v5-unsupported-level.collateral.json"}, "2026-02-20T12:00:00Z", verdict.Refused, "tcb-status", "NotSupported", "", ""},
 		{"TDX v4, Granite out of date", "tdx/quote-v4-granite-outofdate.bin", []string{"tdx/granite.tcbinfo.json", "tdx/granite.qeidentity.json", "tdx/granite.pck-platform-crl.der", "sgx/quote-v3.collateral.json#certs+rootcrl"}, "2025-11-01T12:00:00Z", verdict.Refused, "", "OutOfDate", "-", ""},
-		{"Nitro", "nitro/prod.cose", nil, "2021-03-24T16:10:42Z", verdict.Admitted, "", "", "", verdict.Admitted},
+		{"Nitro", "nitro/prod.cose", nil, "2021-03-17T22:01:55Z", verdict.Admitted, "", "", "", verdict.Admitted},
 		{"Nitro, now", "nitro/prod.cose", nil, "2026-01-01T00:00:00Z", verdict.CannotTell, "certificate-validity", "", "", ""},
-		{"TPM", "tpm/quote.json", nil, "2026-01-01T00:00:00Z", verdict.CannotTell, "", "", "", verdict.Admitted},
+		// Its registers are all untouched: nothing was measured, so no policy can name a program.
+		{"TPM", "tpm/quote.json", nil, "2026-01-01T00:00:00Z", verdict.CannotTell, "ak-endorsed ak-restricted", "", "", ""},
+		{"Nitro, debug", "nitro/debug.cose", nil, "2024-01-24T18:14:25Z", verdict.Refused, "debug", "", "", ""},
 		{"Azure SNP vTPM", "tpm/azure-snp-vtpm.json", nil, "2025-06-01T12:00:00Z", verdict.Refused, "product", "", "", verdict.Admitted},
 		{"Gramine RA-TLS", "ratls/gramine.pem", nil, "2024-01-01T12:00:00Z", "", "", "", "", ""},
 		{"RATS-TLS", "ratls/rats-tls.pem", nil, "2024-01-01T12:00:00Z", "", "", "", "", ""},

@@ -2,6 +2,7 @@ package envelope
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
@@ -226,7 +227,15 @@ func (o *opener) tpm(b []byte) (*Envelope, error) {
 		return nil, o.errorf("%w", err)
 	}
 	o.enter(form)
-	return &Envelope{Kind: TPM, Form: o.words(), TPMEvidence: &e, Stapled: e.Stapled}, nil
+	out := &Envelope{Kind: TPM, Form: o.words(), TPMEvidence: &e}
+	if e.Composite != nil && e.Composite.VCEK != nil {
+		c, err := x509.ParseCertificate(e.Composite.VCEK)
+		if err != nil {
+			return nil, o.errorf("the VCEK: %w", err)
+		}
+		out.Stapled = &collateral.Set{Certificates: []*x509.Certificate{c}}
+	}
+	return out, nil
 }
 
 // assemble makes one piece of evidence of the records.

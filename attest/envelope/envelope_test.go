@@ -48,7 +48,7 @@ func TestPublishedForms(t *testing.T) {
 		{"nitro/prod.cose", Nitro, "COSE_Sign1"},
 		{"nitro/debug.cose", Nitro, "COSE_Sign1"},
 		{"steward/milan.csr.der", SNP, "PKCS#10 request, Enarx SNP evidence"},
-		{"steward/icelake-xeon.csr.der", DCAP, "PKCS#10 request, Enarx SGX evidence"},
+		{"steward/icelake-xeon.csr.der", DCAP, "PKCS#10 request, Enarx SGX evidence, DCAP quote"},
 		{"ratls/gramine.pem", DCAP, "PEM, X.509 certificate, tagged evidence, DCAP quote"},
 		{"ratls/rats-tls.pem", DCAP, "PEM, X.509 certificate, tagged evidence, DCAP quote"},
 		{"tpm/quote.json", TPM, ""},

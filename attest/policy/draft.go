@@ -78,8 +78,8 @@ func texts(list ...string) string {
 	return "[" + strings.Join(out, ", ") + "]"
 }
 
-// hexes is a list of byte strings in hexadecimal.
-func hexes(list ...claims.Hex) string {
+// quotedHexes is a list of byte strings in hexadecimal.
+func quotedHexes(list ...claims.Hex) string {
 	out := make([]string, len(list))
 	for i, h := range list {
 		out[i] = text(h.String())
@@ -106,12 +106,12 @@ func (d *Draft) TOML() []byte {
 		w.key("freshness", `"none"`, `a recording is admitted; "nonce" demands a fresh answer`)
 	}
 	if h := c.HostData; h != nil && !zero(h) && (len(h) <= 32 || zero(h[32:])) {
-		w.key("workloads", hexes(h[:min(32, len(h))]), "accepted workload digests, as the hardware's host data has them")
+		w.key("workloads", quotedHexes(h[:min(32, len(h))]), "accepted workload digests, as the hardware's host data has them")
 	}
 	if c.Root.Simulated {
 		w.blank()
 		w.comment("SIMULATED: the root was made on a machine, not by a vendor. Nothing under it is confidential.")
-		w.key("simulated_roots", hexes(c.Root.SHA256), "")
+		w.key("simulated_roots", quotedHexes(c.Root.SHA256), "")
 		w.key("allow_simulated", "true", "")
 	}
 	for _, x := range d.Waive {

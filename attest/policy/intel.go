@@ -110,7 +110,7 @@ func (s *Intel) status(in *claims.IntelPlatform, section string) verdict.Check {
 	}
 	found := in.Status
 	if in.ModuleStatus != "" || in.QEStatus != "" {
-		found = fmt.Sprintf("%s (platform %s, TDX module %s, quoting enclave %s)", in.Status, or(in.PlatformStatus), or(in.ModuleStatus), or(in.QEStatus))
+		found = fmt.Sprintf("%s (platform %s, TDX module %s, quoting enclave %s)", in.Status, judged(in.PlatformStatus), judged(in.ModuleStatus), judged(in.QEStatus))
 	}
 	switch {
 	case in.Status == "":
@@ -122,7 +122,7 @@ func (s *Intel) status(in *claims.IntelPlatform, section string) verdict.Check {
 		Advise("update the machine's firmware, microcode or TDX module; or accept the status by name, knowing its advisories")
 }
 
-func or(s string) string {
+func judged(s string) string {
 	if s == "" {
 		return "not judged"
 	}
@@ -216,8 +216,8 @@ func words(list []string) string {
 	return strings.Join(list, " or ")
 }
 
-// within says which bits of a number are set that are not in allowed.
-func within(code verdict.Code, name string, v, allowed uint64, field string) verdict.Check {
+// bitsWithin says which bits of a number are set that are not in allowed.
+func bitsWithin(code verdict.Code, name string, v, allowed uint64, field string) verdict.Check {
 	found := fmt.Sprintf("%s %#x", name, v)
 	if extra := v &^ allowed; extra != 0 {
 		return verdict.Fail(code, fmt.Sprintf("%s, of that %#x beyond", found, extra), fmt.Sprintf("no bit beyond %#x", allowed)).From("policy: " + field)

@@ -154,8 +154,8 @@ func (s *SGX) attributes(e *claims.SGXClaims) []verdict.Check {
 	if s.MiscSelectAllowed != nil {
 		misc = *s.MiscSelectAllowed
 	}
-	return append(out, within(verdict.Attributes, "XFRM", xfrm, value(s.XFRMAllowed, sgxDefaultXFRM), "sgx.xfrm_allowed"),
-		within(verdict.Attributes, "MISCSELECT", uint64(e.MiscSelect), uint64(misc), "sgx.misc_select_allowed"))
+	return append(out, bitsWithin(verdict.Attributes, "XFRM", xfrm, value(s.XFRMAllowed, sgxDefaultXFRM), "sgx.xfrm_allowed"),
+		bitsWithin(verdict.Attributes, "MISCSELECT", uint64(e.MiscSelect), uint64(misc), "sgx.misc_select_allowed"))
 }
 
 func (s *SGX) describe() []string {

@@ -159,7 +159,7 @@ func (s *TDX) attributes(t *claims.TDXClaims) []verdict.Check {
 	case named:
 		out = append(out, verdict.Pass(verdict.Migration, "MIGRATABLE is 1, by service TD "+t.MRServiceTD.String()).From("policy: tdx.service_tds"))
 	default:
-		out = append(out, verdict.Fail(verdict.Migration, "MIGRATABLE is 1, service TD "+or(t.MRServiceTD.String()), "0, or a service TD that the policy names").From(from))
+		out = append(out, verdict.Fail(verdict.Migration, "MIGRATABLE is 1, service TD "+judged(t.MRServiceTD.String()), "0, or a service TD that the policy names").From(from))
 	}
 	switch {
 	case !bound:
@@ -170,8 +170,8 @@ func (s *TDX) attributes(t *claims.TDXClaims) []verdict.Check {
 		out = append(out, verdict.Fail(verdict.ServiceTD, t.MRServiceTD.String(), oneOf(s.ServiceTDs)).From("policy: tdx.service_tds"))
 	}
 	allowed := value(s.AttributesAllowed, tdxDefaultAttr)
-	out = append(out, within(verdict.Attributes, "attributes", a&^(tdxTUD|tdxSEPTVE|tdxMigratable), allowed, "tdx.attributes_allowed"))
-	return append(out, within(verdict.Attributes, "XFAM", binary.LittleEndian.Uint64(t.XFAM), value(s.XFAMAllowed, tdxDefaultXFAM), "tdx.xfam_allowed"))
+	out = append(out, bitsWithin(verdict.Attributes, "attributes", a&^(tdxTUD|tdxSEPTVE|tdxMigratable), allowed, "tdx.attributes_allowed"))
+	return append(out, bitsWithin(verdict.Attributes, "XFAM", binary.LittleEndian.Uint64(t.XFAM), value(s.XFAMAllowed, tdxDefaultXFAM), "tdx.xfam_allowed"))
 }
 
 func value(p *uint64, absent uint64) uint64 {

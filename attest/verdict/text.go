@@ -39,7 +39,7 @@ func (v *Verdict) Text(mark func(Status) string) string {
 	}
 	if len(v.Advisories) > 0 {
 		b.WriteString("\nadvisories\n")
-		for _, state := range []string{"exposed", "cannot_tell", "fixed"} {
+		for _, state := range []string{"exposed", "fixed", "cannot_tell"} {
 			v.advisories(&b, state)
 		}
 	}
@@ -90,12 +90,12 @@ func (c Check) write(b *strings.Builder, mark func(Status) string) {
 }
 
 func (v *Verdict) advisories(b *strings.Builder, state string) {
-	var fixed []string
+	var ids []string // what nobody need act on now is named, and donjon advisory explains it
 	for _, a := range v.Advisories {
 		switch {
 		case a.State != state:
-		case state == "fixed":
-			fixed = append(fixed, Escape(a.ID))
+		case state != "exposed":
+			ids = append(ids, Escape(a.ID))
 		default:
 			name := a.ID
 			if len(a.Names) > 0 {
@@ -104,8 +104,8 @@ func (v *Verdict) advisories(b *strings.Builder, state string) {
 			fmt.Fprintf(b, "  %-12s %s: %s\n", strings.ReplaceAll(state, "_", " "), Escape(name), Escape(a.Why))
 		}
 	}
-	if len(fixed) > 0 {
-		fmt.Fprintf(b, "  %-12s %s\n", "fixed", strings.Join(fixed, ", "))
+	if len(ids) > 0 {
+		fmt.Fprintf(b, "  %-12s %s\n", strings.ReplaceAll(state, "_", " "), strings.Join(ids, ", "))
 	}
 }
 
