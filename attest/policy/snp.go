@@ -283,7 +283,7 @@ func (s *SNP) policyBits(r *claims.SNPClaims) verdict.Check {
 	case r.GuestPolicy&^free != 0:
 		return verdict.Fail(verdict.GuestPolicy, found+" with unknown bits", "bits that this verifier knows").From(source)
 	case len(bad) > 0:
-		return verdict.Fail(verdict.GuestPolicy, found+" with "+strings.Join(bad, ", "), "at most "+wantOne(allowed)).From(source)
+		return verdict.Fail(verdict.GuestPolicy, found+" with "+strings.Join(bad, ", "), "at most "+wantAll(allowed)).From(source)
 	case len(lacking) > 0:
 		return verdict.Fail(verdict.GuestPolicy, found+" without "+strings.Join(lacking, ", "), strings.Join(s.GuestPolicyRequired, ", ")).From(source)
 	case abi.less(s.MinABI):

@@ -67,7 +67,11 @@ func (v *Verifier) find(leaf *x509.Certificate, vlek bool, products []Product, o
 		if !mid.IsCA || !bytes.Equal(mid.RawSubject, leaf.RawIssuer) || bytes.Equal(mid.RawSubject, mid.RawIssuer) {
 			continue
 		}
-		for _, root := range rootsFor(mid, products, o) {
+		roots := rootsFor(mid, products, o)
+		if len(roots) == 0 {
+			worst.err = fmt.Errorf("snp: the issuer of %s, %s, is neither built in nor at hand", mid.Subject, mid.Issuer)
+		}
+		for _, root := range roots {
 			if tries++; tries > maxTries {
 				break
 			}

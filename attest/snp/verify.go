@@ -117,7 +117,7 @@ func (v *Verifier) choose(raw []byte, r Report, products []Product, o *format.Op
 		}
 		e, err := ParseEndorsement(cert)
 		if err != nil {
-			if signerOf(cert, r, products) {
+			if signerOf(cert, r, products, certs) {
 				unread = err
 			}
 			continue
@@ -163,20 +163,39 @@ func (v *Verifier) try(raw []byte, c *candidate, products []Product, o *format.O
 // endorsementKey gives the key of a VCEK or VLEK: ECDSA on P-384.
 func endorsementKey(c *x509.Certificate) (*ecdsa.PublicKey, error) {
 	key, ok := c.PublicKey.(*ecdsa.PublicKey)
-	if !ok || key.Curve != elliptic.P384() {
+	switch {
+	case !ok:
 		return nil, fmt.Errorf("snp: the certificate's key is %s, wanted ECDSA on P-384", c.PublicKeyAlgorithm)
+	case key.Curve != elliptic.P384():
+		return nil, fmt.Errorf("snp: the certificate's key is on %s, wanted P-384", key.Curve.Params().Name)
 	}
 	return key, nil
 }
 
-// signerOf says whether the certificate names a signer of the report's product.
-func signerOf(c *x509.Certificate, r Report, products []Product) bool {
+// signerOf says whether the certificate names a signer of the report's product, or
+// one that came along with it and is not AMD's.
+func signerOf(c *x509.Certificate, r Report, products []Product, certs []*x509.Certificate) bool {
 	for i := range products {
 		p := &products[i]
 		if line := r.Product(); line != "" && line != p.Name {
 			continue
 		}
 		if bytes.Equal(c.RawIssuer, p.ASK.RawSubject) || bytes.Equal(c.RawIssuer, p.ASVK.RawSubject) {
+			return true
+		}
+	}
+	for _, mid := range certs[:min(len(certs), collateral.MaxCertificates)] {
+		if mid.IsCA && bytes.Equal(c.RawIssuer, mid.RawSubject) && !amd(mid, products) {
+			return true
+		}
+	}
+	return false
+}
+
+// amd says whether the certificate bears the name of one of AMD's intermediates.
+func amd(c *x509.Certificate, products []Product) bool {
+	for i := range products {
+		if bytes.Equal(c.RawSubject, products[i].ASK.RawSubject) || bytes.Equal(c.RawSubject, products[i].ASVK.RawSubject) {
 			return true
 		}
 	}

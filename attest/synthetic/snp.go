@@ -298,13 +298,16 @@ func kdsExtensions(e AMDEndorsement) ([]pkix.Extension, error) {
 }
 
 // Collateral is everything that goes with reports of the hierarchy: the keys given,
-// intermediates, root and a current revocation list.
+// intermediates, root and, where the root may sign one, a current revocation list.
 func (a *AMD) Collateral(keys ...*AMDKey) (*collateral.Set, error) {
-	l, err := a.CRL(AMDList{})
-	if err != nil {
-		return nil, err
+	set := &collateral.Set{Certificates: []*x509.Certificate{a.ARK.Certificate, a.ASK.Certificate, a.ASVK.Certificate}}
+	if a.ARK.Certificate.KeyUsage&x509.KeyUsageCRLSign != 0 {
+		l, err := a.CRL(AMDList{})
+		if err != nil {
+			return nil, err
+		}
+		set.Lists = append(set.Lists, l)
 	}
-	set := &collateral.Set{Certificates: []*x509.Certificate{a.ARK.Certificate, a.ASK.Certificate, a.ASVK.Certificate}, Lists: []*x509.RevocationList{l}}
 	for _, k := range keys {
 		set.Certificates = append(set.Certificates, k.Certificate)
 	}
