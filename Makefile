@@ -1,7 +1,7 @@
 # make build   bin/donjon and bin/donjon-keep
 # make run     build, run the example workload in a Keep, show its proof
 # make test    install what the tests need (as root), then run all of them
-# make check   gofmt, vet, staticcheck, cross-builds
+# make check   gofmt, vet, staticcheck, cross-builds (attest for macOS, Windows and the browser too)
 # make cross   donjon-keep for every processor
 # make bench   measure the rows of docs/benchmarks.md, and write them there
 GO      ?= go
@@ -60,6 +60,7 @@ check:
 	$(GO) vet ./...
 	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
 	for a in $(ARCHES); do GOARCH=$$a $(GO) build ./... || exit 1; done
+	for t in darwin/arm64 windows/amd64 js/wasm; do GOOS=$${t%/*} GOARCH=$${t#*/} $(GO) build ./attest/... || exit 1; done
 
 cross:
 	for a in $(ARCHES); do GOARCH=$$a $(GO) build $(GOFLAGS) -ldflags "$(LDFLAGS)" -o bin/donjon-keep-$$a ./cmd/donjon-keep || exit 1; done

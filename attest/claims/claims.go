@@ -174,14 +174,17 @@ type IntelPlatform struct {
 	PCESVN  uint16  `json:"pcesvn"`
 	QESVN   uint16  `json:"qe_isv_svn"`
 
-	PlatformStatus string    `json:"platform_status,omitempty"`
-	ModuleStatus   string    `json:"module_status,omitempty"` // TDX module identity; "" where none applies
-	QEStatus       string    `json:"qe_status,omitempty"`
-	Status         string    `json:"status,omitempty"` // the three converged
-	TCBDate        time.Time `json:"tcb_date,omitzero"`
-	Evaluation     uint32    `json:"tcb_evaluation_data_number,omitempty"` // of the TCB info
-	QEEvaluation   uint32    `json:"qe_evaluation_data_number,omitempty"`
-	AdvisoryIDs    []string  `json:"advisory_ids,omitempty"` // of the matched levels, sorted
+	PlatformStatus string `json:"platform_status,omitempty"`
+	ModuleStatus   string `json:"module_status,omitempty"` // TDX module identity; "" where none applies
+	QEStatus       string `json:"qe_status,omitempty"`
+	Status         string `json:"status,omitempty"` // the three converged
+	// CurrentStatus is the status of what a TD runs on now (TEE_TCB_SVN2, TDX 1.5),
+	// where Status is that of what it was launched on; "" for others.
+	CurrentStatus string    `json:"current_status,omitempty"`
+	TCBDate       time.Time `json:"tcb_date,omitzero"`
+	Evaluation    uint32    `json:"tcb_evaluation_data_number,omitempty"` // of the TCB info
+	QEEvaluation  uint32    `json:"qe_evaluation_data_number,omitempty"`
+	AdvisoryIDs   []string  `json:"advisory_ids,omitempty"` // of the matched levels, sorted
 	// CollateralUntil is the earliest nextUpdate of all collateral used.
 	CollateralUntil time.Time `json:"collateral_until,omitzero"`
 }

@@ -1,6 +1,6 @@
 // Package evidence is the envelope in which a Keep's proof travels, and the
 // claims inside it: a CMW collection (RFC 9999) in deterministic CBOR with three
-// records, and the same in an X.509 certificate.
+// records or four, and the same in an X.509 certificate.
 //
 // What is signed is next door: a report of attest/snp, whose report data binds
 // the exact bytes of the claims. This package decodes strictly what it encodes:
@@ -27,6 +27,7 @@ const (
 	ReportType     = "application/vnd.amd.sev-snp.attestation-report"
 	CertsType      = "application/vnd.amd.ghcb.guid-table"
 	ClaimsType     = "application/vnd.donjon.claims+cbor"
+	CollateralType = "application/vnd.donjon.collateral+json" // attest/collateral's bundle
 )
 
 // Bits of a record's indicator (RFC 9999, section on the conceptual message
@@ -36,8 +37,8 @@ const (
 	indEvidence     = 1 << 2
 )
 
-// MaxSize bounds evidence, in bytes.
-const MaxSize = 64 << 10
+// MaxSize bounds evidence, in bytes, with what is stapled to it.
+const MaxSize = 256 << 10
 
 // Evidence is a report, the certificates that came along, and the exact bytes of
 // the claims that the report's data binds.
@@ -45,6 +46,9 @@ type Evidence struct {
 	Report []byte // attest/snp, 1,184 bytes
 	Certs  []byte // GHCB certificate table
 	Claims []byte // see Claims
+	// Collateral is vendor data that somebody stapled to it, a bundle of
+	// attest/collateral; nil: none. Nothing signs it here: its own signatures do.
+	Collateral []byte
 }
 
 type record struct {
@@ -55,10 +59,11 @@ type record struct {
 }
 
 type collection struct {
-	Type   string `cbor:"__cmwc_t"`
-	Report record `cbor:"report"`
-	Certs  record `cbor:"certs"`
-	Claims record `cbor:"claims"`
+	Type       string  `cbor:"__cmwc_t"`
+	Report     record  `cbor:"report"`
+	Certs      record  `cbor:"certs"`
+	Claims     record  `cbor:"claims"`
+	Collateral *record `cbor:"collateral,omitempty"`
 }
 
 func encoder() (cbor.EncMode, error) { return cbor.CoreDetEncOptions().EncMode() }
@@ -77,12 +82,16 @@ func (e Evidence) Encode() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return m.Marshal(collection{
+	c := collection{
 		Type:   CollectionType,
 		Report: record{Type: ReportType, Data: e.Report, Ind: indEvidence},
 		Certs:  record{Type: CertsType, Data: e.Certs, Ind: indEndorsements},
 		Claims: record{Type: ClaimsType, Data: e.Claims, Ind: indEvidence},
-	})
+	}
+	if e.Collateral != nil {
+		c.Collateral = &record{Type: CollateralType, Data: e.Collateral, Ind: indEndorsements}
+	}
+	return m.Marshal(c)
 }
 
 // Parse reads a collection that Encode gave, and nothing else.
@@ -100,6 +109,9 @@ func Parse(b []byte) (Evidence, error) {
 		return e, fmt.Errorf("evidence: this is no CMW collection of the wanted form: %w", err)
 	}
 	e = Evidence{Report: c.Report.Data, Certs: c.Certs.Data, Claims: c.Claims.Data}
+	if c.Collateral != nil {
+		e.Collateral = append([]byte{}, c.Collateral.Data...)
+	}
 	again, err := e.Encode()
 	if err != nil {
 		return e, err

@@ -1,10 +1,13 @@
 package snp
 
 import (
+	"crypto/x509"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
+
+	"github.com/donjon-tee/donjon/attest/collateral"
 )
 
 // GUID identifies an entry of a certificate table, in its text order.
@@ -70,6 +73,49 @@ func ParseCertTable(b []byte) ([]CertEntry, error) {
 		seen[g] = true
 		out = append(out, CertEntry{g, b[off : off+n]})
 	}
+}
+
+// CertTableCollateral takes the certificates out of a GHCB table. Entries of other
+// kinds than VCEK, VLEK, ASK (or ASVK) and ARK are named in Ignored; a certificate that
+// does not parse is an error, and so is one with bytes behind it.
+func CertTableCollateral(table []byte) (*collateral.Set, error) {
+	rows, err := ParseCertTable(table)
+	if err != nil {
+		return nil, err
+	}
+	set := &collateral.Set{}
+	for _, row := range rows {
+		name, ok := row.GUID.Name()
+		if !ok {
+			set.Ignored = append(set.Ignored, collateral.Ignored{Name: name, Why: "no certificate of a known kind"})
+			continue
+		}
+		if len(row.Data) == 0 {
+			set.Ignored = append(set.Ignored, collateral.Ignored{Name: name, Why: "the entry is empty"})
+			continue
+		}
+		c, err := x509.ParseCertificate(row.Data)
+		if err != nil {
+			return nil, fmt.Errorf("snp: certificate table: %s: %w", name, err)
+		}
+		set.Certificates = append(set.Certificates, c)
+	}
+	return set, nil
+}
+
+// Name is the entry's kind: VCEK, VLEK, ASK (an ASVK too) or ARK; for others the GUID itself.
+func (g GUID) Name() (name string, known bool) {
+	switch g {
+	case GUIDVCEK:
+		return "VCEK", true
+	case GUIDVLEK:
+		return "VLEK", true
+	case GUIDASK:
+		return "ASK", true
+	case GUIDARK:
+		return "ARK", true
+	}
+	return fmt.Sprintf("%x-%x-%x-%x-%x", g[:4], g[4:6], g[6:8], g[8:10], g[10:]), false
 }
 
 // EncodeCertTable is the reverse of ParseCertTable.

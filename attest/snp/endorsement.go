@@ -126,25 +126,3 @@ func (e Endorsement) TCB() TCB {
 	}
 	return TCB(e.BootLoader) | TCB(e.TEE)<<8 | TCB(e.SNP)<<48 | TCB(e.Microcode)<<56
 }
-
-// Agrees says whether the certificate endorses the processor and the TCB that the
-// report speaks of: the reported TCB is equal, and the chip id too where the
-// certificate names a chip and the report does not hide it.
-func (e Endorsement) Agrees(r Report) error {
-	if got := e.TCB(); got != r.ReportedTCB {
-		return fmt.Errorf("snp: the report's reported TCB is %016x, the certificate endorses %016x", uint64(r.ReportedTCB), uint64(got))
-	}
-	wantVLEK := r.KeyInfo>>2&7 == 1
-	if isVLEK := e.CSP != ""; isVLEK != wantVLEK {
-		return fmt.Errorf("snp: the report names signing key %d (0 VCEK, 1 VLEK), the certificate is for the other", r.KeyInfo>>2&7)
-	}
-	if e.HWID == nil || r.KeyInfo&(1<<1) != 0 {
-		return nil // a VLEK, or a host that hides the chip id (MASK_CHIP_KEY)
-	}
-	want := make([]byte, len(r.ChipID))
-	copy(want, e.HWID)
-	if !bytes.Equal(want, r.ChipID[:]) {
-		return fmt.Errorf("snp: the report's chip id is %x, the certificate endorses %x", r.ChipID, e.HWID)
-	}
-	return nil
-}

@@ -117,6 +117,12 @@ func (r Report) checkReserved(b []byte) error {
 	if r.SignatureAlgo != 1 {
 		return fmt.Errorf("snp: report: found signature algorithm %d, wanted 1 (ECDSA P-384 with SHA-384)", r.SignatureAlgo)
 	}
+	if r.KeyInfo>>5 != 0 {
+		return fmt.Errorf("snp: report: a reserved bit of the key information is set, found %#x", r.KeyInfo)
+	}
+	if k := r.SigningKey(); k != VCEK && k != VLEK && k != None {
+		return fmt.Errorf("snp: report: found signing key %d, wanted 0 (VCEK), 1 (VLEK) or 7 (none)", byte(k))
+	}
 	reserved := [][2]int{{0x4c, 0x50}, {0x18b, 0x1a0}, {0x1eb, 0x1ec}, {0x1ef, 0x1f0}, {0x208, 0x2a0}, {0x2a0 + 144, ReportSize}}
 	if r.Version < 3 {
 		reserved = append(reserved, [2]int{0x188, 0x18b})

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-func evidence(t *testing.T, name string) []byte {
+func evidence(t testing.TB, name string) []byte {
 	t.Helper()
 	dir := os.Getenv("DONJON_EVIDENCE")
 	if dir == "" {

@@ -109,7 +109,7 @@ var table = []Info{
 
 	{AttestationKey, Genuineness, false, "the quoting enclave's report binds the attestation key"},
 	{QEReport, Genuineness, false, "the PCK signed the quoting enclave's report"},
-	{QEIdentity, Admission, true, "the quoting enclave is the one that Intel names, without debugging"},
+	{QEIdentity, Genuineness, true, "the quoting enclave is the one that Intel names, without debugging"},
 	{QEIdentitySignature, Genuineness, true, "Intel's TCB signing key signed the QE identity"},
 	{QEIdentityCurrent, Genuineness, true, "the QE identity is current at the time of judging"},
 	{TCBInfoSignature, Genuineness, true, "Intel's TCB signing key signed the TCB info"},

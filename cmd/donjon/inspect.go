@@ -28,12 +28,13 @@ type inspectFlags struct {
 func newInspectCommand(a *app) *cobra.Command {
 	var f inspectFlags
 	c := &cobra.Command{
-		Use:   "inspect [flags] WORKLOAD|EVIDENCE [-- ARGS]",
-		Short: "show a workload's digest and what it covers, or what evidence says",
+		Use:   "inspect [flags] WORKLOAD|FILE [-- ARGS]",
+		Short: "show a workload's digest and what it covers, or what evidence or collateral says",
 		Long: `inspect tells by the content what it was given. A WORKLOAD (a folder or a
 WebAssembly module) is loaded as run would load it, so the flags that are measured
-change the digest here as they do there. EVIDENCE is shown in words, with a
-minimal check that is no appraisal.
+change the digest here as they do there. Evidence is shown field by field with
+offsets, with the checks of whether it is genuine as far as the file itself can
+tell; whether it is good is what verify says. Collateral and event logs are listed.
 
 exit status: 0 done, 1 failed, 2 wrong usage, 10 the evidence is not genuine.`,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -75,7 +76,7 @@ func (a *app) inspect(f inspectFlags, name string, args []string) error {
 	if args != nil || len(f.env)+len(f.dir) > 0 || f.config+f.memory+f.cpuTime+f.wallTime+f.outp != "" {
 		return usageError(fmt.Errorf("a workload's flags and arguments were given, and %s is no workload: neither a folder nor WebAssembly", name))
 	}
-	return inspectEvidence(a, data, evidenceOptions{root: f.root, nonce: f.nonce, asJSON: f.asJSON})
+	return inspectFile(a, name, data, evidenceOptions{root: f.root, nonce: f.nonce, asJSON: f.asJSON})
 }
 
 // readInspected tells a workload from evidence by its content. A workload's bytes

@@ -3,18 +3,27 @@
 package main
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"github.com/donjon-tee/donjon/attest"
+	"github.com/donjon-tee/donjon/attest/claims"
+	"github.com/donjon-tee/donjon/attest/collateral"
+	"github.com/donjon-tee/donjon/attest/envelope"
+	"github.com/donjon-tee/donjon/attest/layout"
+	"github.com/donjon-tee/donjon/attest/pki"
+	"github.com/donjon-tee/donjon/attest/verdict"
 	silicon "github.com/donjon-tee/donjon/silicon/snp"
 )
 
@@ -27,220 +36,221 @@ type evidenceOptions struct {
 	at     time.Time
 }
 
-// inspectEvidence shows an evidence file in words or as JSON, with the minimal
-// check. The status is 10 where it is malformed or a check fails.
-func inspectEvidence(a *app, data []byte, o evidenceOptions) error {
-	w := evidenceWanted{at: o.at}
-	if w.at.IsZero() {
-		w.at = time.Now()
-	}
-	if o.nonce != "" {
-		n, err := hex.DecodeString(o.nonce)
-		if err != nil || len(n) < 8 || len(n) > 64 {
-			return failHint(statusUsage, "donjon help inspect", fmt.Errorf("--nonce: found %q, wanted 8 to 64 bytes in hexadecimal", o.nonce))
-		}
-		w.nonce = n
-	}
-	var err error
-	if w.root, w.rootSource, err = a.namedRoot(o.root); err != nil {
+// inspection is the JSON of inspect for what is no workload; docs/evidence.md has it.
+type inspection struct {
+	Kind string `json:"kind"` // evidence, collateral, event log
+	Form string `json:"form"`
+	// RootKind is vendor, simulated (the one that was named) or unknown.
+	Root      string            `json:"root,omitempty"`
+	RootKind  string            `json:"root_kind,omitempty"`
+	Appraisal string            `json:"appraisal,omitempty"` // always "not made"
+	Report    map[string]string `json:"report,omitempty"`    // measurement, host_data, report_data
+	Claims    *claims.Claims    `json:"claims,omitempty"`
+	Parts     []part            `json:"parts"`
+	Items     []string          `json:"items,omitempty"` // collateral, stapled or the file itself
+	Aside     []string          `json:"aside,omitempty"` // seen and not looked at
+	Checks    []verdict.Check   `json:"checks,omitempty"`
+}
+
+// part is one structure, field by field. Offsets are from the start of the file where
+// the structure lies in it as it is, else from its own start.
+type part struct {
+	Name     string         `json:"name"`
+	InFile   bool           `json:"offsets_in_file"`
+	Fields   []layout.Field `json:"fields"`
+	original []byte
+}
+
+// inspectFile shows evidence, collateral or an event log. The status is 10 where it is
+// malformed or evidence is not genuine as far as the file itself can tell.
+func inspectFile(a *app, name string, data []byte, o evidenceOptions) error {
+	nonce, err := nonceFlag(o.nonce)
+	if err != nil {
 		return err
 	}
-	p, err := openEvidence(data)
-	if err != nil {
+	e, openErr := envelope.Open(data)
+	if openErr != nil {
+		if r, ok := inspectOther(name, data); ok {
+			return a.printInspection(r, o.asJSON)
+		}
 		if o.asJSON {
-			if jerr := a.printJSON(evidenceResult{Kind: "evidence", Appraisal: notAppraised, Checks: checkEvidence(data, w)}); jerr != nil {
-				return jerr
+			r := inspection{Kind: "unknown", Form: "unknown", Parts: []part{}, Checks: []verdict.Check{verdict.Fail(verdict.Form, openErr.Error(), "evidence, collateral or an event log")}}
+			if err := a.printJSON(r); err != nil {
+				return err
 			}
 		}
-		return fail(statusNotGenuine, fmt.Errorf("evidence is malformed: %w", err))
+		return fail(statusNotGenuine, fmt.Errorf("neither a workload nor evidence nor collateral: %w", openErr))
 	}
-	r := describe(p, checkEvidence(data, w))
-	if o.asJSON {
-		err = a.printJSON(r)
-	} else {
-		err = a.printEvidence(r)
+	options := attest.Options{At: o.at, Nonce: nonce, PlatformOnly: true}
+	if options.At.IsZero() {
+		options.At = time.Now()
 	}
-	if err != nil {
+	if options.SimulatedRoots, err = a.namedRoots(o.root); err != nil {
 		return err
 	}
-	for _, c := range r.Checks {
-		if c.Status == checkFailed {
-			return failHint(statusNotGenuine, c.Hint, fmt.Errorf("evidence is not genuine: the check %s failed: found %s, wanted %s", c.Code, c.Found, c.Wanted))
+	var v attest.Verifier
+	verified := v.Verify(data, options)
+	r := inspection{Kind: "evidence", Form: e.Form, Appraisal: "not made", Claims: verified.Claims, Aside: e.Aside, Parts: parts(e, data)}
+	for _, c := range verified.Checks {
+		// What a policy would say is verify's business.
+		if info, ok := verdict.Lookup(c.Code); ok && info.Kind == verdict.Genuineness {
+			r.Checks = append(r.Checks, c)
 		}
+	}
+	if c := verified.Claims; c != nil {
+		r.Root, r.RootKind = c.Root.SHA256.String(), rootKind(r.Checks, c)
+		r.Report = map[string]string{"report_data": c.ReportData.String(), "host_data": c.HostData.String(), "measurement": measurement(c)}
+	}
+	if e.Stapled != nil {
+		r.Items = items(e.Stapled, options.At)
+	}
+	if err := a.printInspection(r, o.asJSON); err != nil {
+		return err
+	}
+	if verdict.Conclude(r.Checks) == verdict.NotGenuine {
+		return verdictStatus(&verdict.Verdict{Outcome: verdict.NotGenuine, Exit: statusNotGenuine, Checks: r.Checks})
 	}
 	return nil
 }
 
-// namedRoot gives the fingerprint of the simulated root to hold evidence against
-// and says where it is from. With nothing named it is this machine's own; where
-// there is none yet, the fingerprint is empty.
-func (a *app) namedRoot(named string) (fingerprint, source string, err error) {
+func rootKind(checks []verdict.Check, c *claims.Claims) string {
+	for _, k := range checks {
+		if k.Code == verdict.TrustedRoot && k.Status == verdict.Failed {
+			return "unknown"
+		}
+	}
+	if c.Root.Simulated {
+		return "simulated"
+	}
+	return "vendor"
+}
+
+func measurement(c *claims.Claims) string {
+	switch {
+	case c.SNP != nil:
+		return c.SNP.LaunchDigest.String()
+	case c.TDX != nil:
+		return c.TDX.MRTD.String()
+	case c.SGX != nil:
+		return c.SGX.MRENCLAVE.String()
+	case c.Nitro != nil:
+		return c.Nitro.PCRs[0].String()
+	}
+	return ""
+}
+
+// inspectOther shows what is no evidence: collateral or an event log.
+func inspectOther(name string, data []byte) (inspection, bool) {
+	if fields, what, ok := otherLayout(data); ok {
+		return inspection{Kind: what, Form: what, Parts: []part{{Name: what, InFile: true, Fields: fields}}}, true
+	}
+	set := &collateral.Set{}
+	if err := set.Add(name, data); err != nil || len(set.Certificates)+len(set.Lists)+len(set.TCBInfos)+len(set.QEIdentities) == 0 {
+		return inspection{}, false
+	}
+	return inspection{Kind: "collateral", Form: "collateral", Parts: []part{}, Items: items(set, time.Now())}, true
+}
+
+// parts lays the structures of the evidence out.
+func parts(e *envelope.Envelope, file []byte) []part {
+	out := []part{}
+	for _, p := range layouts(e) {
+		if at := bytes.Index(file, p.original); at >= 0 && len(p.original) > 0 && bytes.LastIndex(file, p.original) == at {
+			p.InFile, p.Fields = true, layout.Shift(p.Fields, at, "")
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// namedRoots is the simulated root to hold evidence against: the one named, else this
+// machine's own, if it has made one.
+func (a *app) namedRoots(named string) ([]pki.Hash, error) {
 	if named == "" {
 		state, err := a.stateDir()
 		if err != nil {
-			return "", "this user has no home folder", nil
+			return nil, nil // this user has no home folder
 		}
 		s, err := silicon.Read(filepath.Join(state, "silicon"))
 		if errors.Is(err, fs.ErrNotExist) {
-			return "", "this machine has made no root yet", nil
+			return nil, nil
 		}
 		if err != nil {
-			return "", "", fail(statusFailed, err)
+			return nil, fail(statusFailed, err)
 		}
-		return s.RootFingerprint(), "this machine's simulated root", nil
+		named = s.RootFingerprint()
 	}
 	if b, err := hex.DecodeString(named); err == nil && len(b) == sha256.Size {
-		return strings.ToLower(named), "--root", nil
+		return []pki.Hash{pki.Hash(b)}, nil
 	}
 	b, err := os.ReadFile(named)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", "", failHint(statusNotFound, "--root takes the file of a certificate, or 64 hexadecimal digits", fmt.Errorf("--root %s: not found", named))
+		return nil, failHint(statusNotFound, "a root is named by the file of its certificate, or by 64 hexadecimal digits", fmt.Errorf("root %s: not found", named))
 	}
 	if err != nil {
-		return "", "", fail(statusFailed, fmt.Errorf("--root: %w", err))
+		return nil, fail(statusFailed, fmt.Errorf("root: %w", err))
 	}
 	if block, _ := pem.Decode(b); block != nil {
 		b = block.Bytes
 	}
 	if _, err := x509.ParseCertificate(b); err != nil {
-		return "", "", fail(statusUsage, fmt.Errorf("--root %s: no certificate: %w", named, err))
+		return nil, fail(statusUsage, fmt.Errorf("root %s: no certificate: %w", named, err))
 	}
-	h := sha256.Sum256(b)
-	return hex.EncodeToString(h[:]), "--root", nil
+	return []pki.Hash{sha256.Sum256(b)}, nil
 }
 
-const notAppraised = "not made"
-
-// evidenceResult is the JSON of inspect for evidence; docs/evidence.md has it.
-// Bytes are hexadecimal without separators.
-type evidenceResult struct {
-	Kind      string          `json:"kind"`                // "evidence"
-	Root      string          `json:"root,omitempty"`      // fingerprint of the root in the evidence
-	RootKind  string          `json:"root_kind,omitempty"` // "simulated": the root that was named; "unknown": another
-	Appraisal string          `json:"appraisal"`           // always "not made"
-	Report    *reportResult   `json:"report,omitempty"`
-	Claims    *claimsResult   `json:"claims,omitempty"`
-	Chain     []subjectResult `json:"chain,omitempty"` // from the VCEK to the root
-	Checks    []check         `json:"checks"`
-}
-
-type reportResult struct {
-	Version      uint32 `json:"version"`
-	VMPL         uint32 `json:"vmpl"`
-	GuestSVN     uint32 `json:"guest_svn"`
-	Policy       string `json:"policy"`
-	Debug        bool   `json:"debug"`
-	Measurement  string `json:"measurement"`
-	HostData     string `json:"host_data"`
-	ReportData   string `json:"report_data"`
-	ReportID     string `json:"report_id"`
-	ChipID       string `json:"chip_id"`
-	ReportedTCB  string `json:"reported_tcb"`
-	CommittedTCB string `json:"committed_tcb"`
-	LaunchTCB    string `json:"launch_tcb"`
-	PlatformInfo string `json:"platform_info"`
-}
-
-type claimsResult struct {
-	Purpose        string `json:"purpose"`
-	WorkloadDigest string `json:"workload_digest"`
-	PubkeyHash     string `json:"pubkey_hash"`
-	Nonce          string `json:"nonce,omitempty"`
-	Instance       string `json:"instance"`
-	TLSExporter    string `json:"tls_exporter,omitempty"`
-}
-
-type subjectResult struct {
-	Subject  string `json:"subject"`
-	NotAfter string `json:"not_after"`
-}
-
-func describe(p evidenceParts, checks []check) evidenceResult {
-	r, c := p.report, p.claims
-	out := evidenceResult{
-		Kind: "evidence", Root: p.rootFingerprint(), Appraisal: notAppraised, Checks: checks,
-		RootKind: "unknown",
-		Report: &reportResult{
-			Version: r.Version, VMPL: r.VMPL, GuestSVN: r.GuestSVN,
-			Policy: fmt.Sprintf("%#x", r.Policy), Debug: r.DebugAllowed(),
-			Measurement: hex.EncodeToString(r.Measurement[:]), HostData: hex.EncodeToString(r.HostData[:]),
-			ReportData: hex.EncodeToString(r.ReportData[:]), ReportID: hex.EncodeToString(r.ReportID[:]),
-			ChipID: hex.EncodeToString(r.ChipID[:]), ReportedTCB: fmt.Sprintf("%016x", uint64(r.ReportedTCB)),
-			CommittedTCB: fmt.Sprintf("%016x", uint64(r.CommittedTCB)), LaunchTCB: fmt.Sprintf("%016x", uint64(r.LaunchTCB)),
-			PlatformInfo: fmt.Sprintf("%#x", r.PlatformInfo),
-		},
-		Claims: &claimsResult{
-			Purpose: c.Purpose, WorkloadDigest: hex.EncodeToString(c.WorkloadDigest[:]), PubkeyHash: hex.EncodeToString(c.PubkeyHash[:]),
-			Nonce: hex.EncodeToString(c.Nonce), Instance: hex.EncodeToString(c.Instance[:]), TLSExporter: hex.EncodeToString(c.TLSExporter),
-		},
+func (a *app) printInspection(r inspection, asJSON bool) error {
+	if asJSON {
+		return a.printJSON(r)
 	}
-	for _, c := range checks {
-		if c.Code == "simulated-root" && c.Status == checkPassed {
-			out.RootKind = "simulated"
-		}
-	}
-	chain := append([]*x509.Certificate{p.leaf}, p.intermediates...)
-	for _, c := range append(chain, p.root) {
-		out.Chain = append(out.Chain, subjectResult{c.Subject.String(), c.NotAfter.UTC().Format(time.RFC3339)})
-	}
-	return out
-}
-
-func (a *app) printEvidence(r evidenceResult) error {
 	var b strings.Builder
-	if r.RootKind == "simulated" {
+	switch r.RootKind {
+	case "simulated":
 		fmt.Fprintf(&b, "SIMULATED: chains to root %s made on a machine, not by a vendor\n", r.Root)
-	} else {
+	case "unknown":
 		fmt.Fprintf(&b, "UNKNOWN ROOT: names root %s, which is not the one wanted\n", r.Root)
 	}
-	debug := "off"
-	if r.Report.Debug {
-		debug = "ALLOWED"
+	fmt.Fprintf(&b, "%s: %s\n", r.Kind, oneLine(r.Form))
+	for _, x := range r.Aside {
+		fmt.Fprintf(&b, "not looked at: %s\n", oneLine(x))
 	}
-	section := func(title string, rows ...[2]string) {
-		fmt.Fprintf(&b, "\n%s\n", title)
-		for _, x := range rows {
+	if c := r.Claims; c != nil && c.Keep != nil {
+		k := c.Keep
+		fmt.Fprintf(&b, "\nclaims\n")
+		for _, x := range [][2]string{{"purpose", k.Purpose}, {"workload digest", k.WorkloadDigest.String()}, {"public key hash", c.Key.String()},
+			{"nonce", k.Nonce.String()}, {"instance", k.Instance.String()}, {"tls exporter", k.Exporter.String()}} {
 			if x[1] != "" {
 				fmt.Fprintf(&b, "  %-16s %s\n", x[0], oneLine(x[1]))
 			}
 		}
 	}
-	section("claims", [2]string{"purpose", r.Claims.Purpose}, [2]string{"workload digest", r.Claims.WorkloadDigest},
-		[2]string{"public key hash", r.Claims.PubkeyHash}, [2]string{"nonce", r.Claims.Nonce},
-		[2]string{"instance", r.Claims.Instance}, [2]string{"tls exporter", r.Claims.TLSExporter})
-	section("report", [2]string{"form", fmt.Sprintf("SEV-SNP attestation report, version %d", r.Report.Version)},
-		[2]string{"measurement", r.Report.Measurement}, [2]string{"host data", r.Report.HostData},
-		[2]string{"report data", r.Report.ReportData}, [2]string{"guest policy", r.Report.Policy + ", debugging " + debug},
-		[2]string{"vmpl", fmt.Sprint(r.Report.VMPL)}, [2]string{"guest svn", fmt.Sprint(r.Report.GuestSVN)},
-		[2]string{"tcb", "reported " + r.Report.ReportedTCB + ", committed " + r.Report.CommittedTCB + ", at launch " + r.Report.LaunchTCB},
-		[2]string{"chip id", r.Report.ChipID}, [2]string{"report id", r.Report.ReportID})
-	var chain [][2]string
-	for _, c := range r.Chain {
-		chain = append(chain, [2]string{"until " + c.NotAfter[:10], c.Subject})
+	for _, p := range r.Parts {
+		where := "offsets in the file"
+		if !p.InFile {
+			where = "offsets from its start"
+		}
+		fmt.Fprintf(&b, "\n%s (%s)\n", oneLine(p.Name), where)
+		for _, f := range p.Fields {
+			fmt.Fprintf(&b, "  %6d %5d  %-22s %s", f.Offset, f.Size, oneLine(f.Name), oneLine(f.Value))
+			if f.Note != "" {
+				fmt.Fprintf(&b, "  (%s)", oneLine(f.Note))
+			}
+			b.WriteByte('\n')
+		}
 	}
-	section("chain", chain...)
-	b.WriteString("\nchecks\n")
-	for _, c := range r.Checks {
-		a.writeEvidenceCheck(&b, c)
+	if len(r.Items) > 0 {
+		fmt.Fprintf(&b, "\ncertificates, lists and collateral\n")
+		for _, i := range r.Items {
+			fmt.Fprintf(&b, "  %s\n", oneLine(i))
+		}
 	}
-	b.WriteString("\nappraisal: not made\n")
-	_, err := fmt.Fprint(a.stdout, b.String())
+	if r.Kind == "evidence" {
+		b.WriteString("\nchecks\n")
+		for _, c := range r.Checks {
+			b.WriteString(c.Line(a.verdictMark))
+		}
+		b.WriteString("\nappraisal: not made (donjon verify judges evidence)\n")
+	}
+	_, err := io.WriteString(a.stdout, b.String())
 	return err
-}
-
-// writeEvidenceCheck writes one line for a check that passed, more where it did
-// not.
-func (a *app) writeEvidenceCheck(b *strings.Builder, c check) {
-	switch c.Status {
-	case checkPassed:
-		fmt.Fprintf(b, "  %s %s\n", a.mark(true), c.Code)
-		return
-	case checkFailed:
-		fmt.Fprintf(b, "  %s %s: found %s, wanted %s (%s)\n", a.mark(false), c.Code, oneLine(c.Found), oneLine(c.Wanted), oneLine(c.Source))
-	default:
-		fmt.Fprintf(b, "  - %s: not made\n", c.Code)
-	}
-	if c.Hint != "" {
-		fmt.Fprintf(b, "      %s\n", c.Hint)
-	}
 }

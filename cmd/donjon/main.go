@@ -103,7 +103,8 @@ func (a *app) rootCommand() *cobra.Command {
 		Long: `donjon runs WebAssembly workloads in Keeps (instances of a trusted execution
 environment) and proves to anyone what a Keep is and what it runs.
 
-exit status: 0 done, 1 failed, 2 wrong usage; run passes the workload's own
+exit status: 0 done, 1 failed, 2 wrong usage; verify: 10 not genuine, 11 refused,
+12 cannot tell; run passes the workload's own
 status through and uses 125 (no Keep), 126 (not runnable), 127 (not found).`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -122,7 +123,9 @@ status through and uses 125 (no Keep), 126 (not runnable), 127 (not found).`,
 		newImageCommand(a),
 		newInspectCommand(a),
 		newPlatformCommand(a),
+		newPolicyCommand(a),
 		newRunCommand(a),
+		newVerifyCommand(a),
 		newVersionCommand(a),
 	)
 	completeValues(root)
