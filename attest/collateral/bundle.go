@@ -89,7 +89,7 @@ func (b *Bundle) Merge(o *Bundle) {
 func (b *Bundle) add(i Item) {
 	i.Fetched = i.Fetched.UTC().Truncate(time.Second)
 	for n := range b.Items {
-		if b.Items[n].same(i) {
+		if b.Items[n].Same(i) {
 			if i.Fetched.After(b.Items[n].Fetched) {
 				b.Items[n].Fetched = i.Fetched
 			}
@@ -99,7 +99,8 @@ func (b *Bundle) add(i Item) {
 	b.Items = append(b.Items, i)
 }
 
-func (i Item) same(o Item) bool {
+// Same says whether two items are the same but for the moment they were got.
+func (i Item) Same(o Item) bool {
 	return i.Kind == o.Kind && bytes.Equal(i.DER, o.DER) && bytes.Equal(i.Body, o.Body) && bytes.Equal(i.Signature, o.Signature)
 }
 
