@@ -14,7 +14,7 @@ const (
 
 var snpRows = []Row{
 	{
-		ID: "AMD-SB-1004", Names: []string{"SEVerity", "undeSErVed"}, CVEs: []string{"CVE-2020-12967", "CVE-2021-26311"}, Published: "2021-05-11",
+		ID: "AMD-SB-1004", CVEs: []string{"CVE-2020-12967", "CVE-2021-26311"}, Published: "2021-05-11",
 		TEE: []string{"snp"}, Class: TCB, What: "SEV and SEV-ES guests: memory rearranged unnoticed, code run in the guest",
 		Source: amdBulletin + "amd-sb-1004.html", Confidence: Vendor,
 		Fix:  []Fix{{All: []Condition{{GuestPolicy, Set, "17"}}}},

@@ -18,7 +18,7 @@ var tdxRows = []Row{
 		TEE: []string{"tdx"}, Class: Module, What: "TDX module and platform; not among the CSAF files",
 		Source: intelAdvisory + "intel-sa-01036.html", Confidence: Derived,
 		Fix: []Fix{
-			{FMSPC: "50806F000000", All: []Condition{{SGXComp0, AtLeast, "8"}}},
+			{FMSPC: "50806F000000", All: []Condition{{SGXComp0, AtLeast, "8"}, {Module01, AtLeast, "6"}}},
 			{FMSPC: "B0C06F000000", All: []Condition{{SGXComp0, AtLeast, "3"}, {Module01, AtLeast, "6"}}},
 			{FMSPC: "B0C06F000000", All: []Condition{{SGXComp0, AtLeast, "3"}, {Module03, AtLeast, "3"}}},
 			{FMSPC: "90C06F000000", All: []Condition{{SGXComp0, AtLeast, "3"}, {Module01, AtLeast, "6"}}},
@@ -44,7 +44,7 @@ var tdxRows = []Row{
 		TEE: []string{"tdx"}, Class: Module, What: "single-stepping of a TD, and a count of instructions that leaks",
 		Source: intelAdvisory + "intel-sa-01099.html", Confidence: Derived,
 		Fix: []Fix{
-			{FMSPC: "50806F000000", All: []Condition{{SGXComp0, AtLeast, "8"}}},
+			{FMSPC: "50806F000000", All: []Condition{{SGXComp0, AtLeast, "8"}, {Module01, AtLeast, "6"}}},
 			{FMSPC: "B0C06F000000", All: []Condition{{SGXComp0, AtLeast, "3"}, {Module01, AtLeast, "6"}}},
 			{FMSPC: "B0C06F000000", All: []Condition{{SGXComp0, AtLeast, "3"}, {Module03, AtLeast, "3"}}},
 			{FMSPC: "90C06F000000", All: []Condition{{SGXComp0, AtLeast, "3"}, {Module01, AtLeast, "6"}}},

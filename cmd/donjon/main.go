@@ -117,6 +117,7 @@ status through and uses 125 (no Keep), 126 (not runnable), 127 (not found).`,
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(newHelpCommand())
 	root.AddCommand(
+		newAdvisoryCommand(a),
 		newCacheCommand(a),
 		newCompletionCommand(a),
 		newConfigCommand(a),
