@@ -118,6 +118,16 @@ func (h *HighWater) Raise(verified *Set) {
 	}
 }
 
+// Len is how many kinds and issuers are remembered.
+func (h *HighWater) Len() int {
+	if h == nil {
+		return 0
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.marks)
+}
+
 // compareNumbers compares decimal numbers; "" is under all.
 func compareNumbers(a, b string) int {
 	number := func(s string) *big.Int {

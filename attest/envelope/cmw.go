@@ -293,7 +293,7 @@ func (o *opener) assemble(kind string, records []record) (*Envelope, error) {
 	e.Stapled = collateral.Merge(e.Stapled, set)
 	e.Aside = append(e.Aside, aside...)
 	if claims != nil {
-		e.Binds.Claims = claims.data
+		e.Binds.Claims = append([]byte{}, claims.data...) // an empty record is there too
 	}
 	return e, nil
 }

@@ -152,7 +152,7 @@ func (o *opener) tagged(v []byte) (*Envelope, error) {
 		if e.Binds.SPKI != nil || e.Binds.Claims != nil {
 			return nil, o.errorf("evidence within evidence")
 		}
-		e.Binds.Claims = pair[1]
+		e.Binds.Claims = append([]byte{}, pair[1]...) // empty claims are claims
 		return e, nil
 	case tagIntelReport, tagLegacyReport:
 		return nil, o.errorf("tag %d is a form without claims that this verifier does not read; wanted %d", t.Number, tagQuoteAndClaims)

@@ -209,8 +209,8 @@ func (e Endorsement) concerns(r Report, fits bool) bool {
 	switch line := e.ProductLine(); {
 	case fits, e.namesChip(r), e.CSP != "" && r.SigningKey() == VLEK && e.TCB() == r.ReportedTCB:
 		return true
-	case !known(line):
-		return false
+	case !known(line): // a simulated one; the TCB says whether it is meant
+		return e.TCB() == r.ReportedTCB
 	case r.Version < 3: // it does not say its product, but Turin has no report of version 2
 		return !e.HasFMC
 	default:

@@ -58,14 +58,6 @@ func newSNPBench() *snpBench {
 	return b
 }
 
-// must is for what cannot fail short of a broken machine.
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return v
-}
-
 func (b *snpBench) start(a *AMD, version uint32, vlek bool) *snpCase {
 	c := &snpCase{b: b, a: a, report: a.Report(version), at: a.At, roots: []pki.Hash{a.Root()}}
 	if vlek {

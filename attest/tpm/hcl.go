@@ -31,6 +31,7 @@ type Composite struct {
 	VCEK        []byte // DER of the certificate that came along; collateral, no trust anchor
 	RuntimeData []byte // JSON: keys, vm-configuration, user-data
 	HashType    uint32 // of RuntimeData in the report data: 1, SHA-256
+	Raw         []byte // the HCL report they are from, for LayoutHCL
 }
 
 // ParseHCL reads an HCL report with an SEV-SNP report. The headers are not measured:
@@ -45,7 +46,7 @@ func ParseHCL(b []byte) (*Composite, error) {
 		return nil, fmt.Errorf("tpm: hcl report: found %d bytes, at most %d", len(b), maxHCL)
 	}
 	r := &reader{b: b}
-	c := &Composite{}
+	c := &Composite{Raw: b}
 	if s := r.take(4, "signature"); r.err == nil && string(s) != "HCLA" {
 		r.fail("signature: found %x, wanted HCLA", s)
 	}

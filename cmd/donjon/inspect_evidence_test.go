@@ -63,128 +63,6 @@ func newMade(t *testing.T) made {
 	return m
 }
 
-// certsWith is the table of s with the entry of one kind taken from other.
-func certsWith(t *testing.T, s, other *silicon.Silicon, kind snp.GUID) []byte {
-	t.Helper()
-	table := func(s *silicon.Silicon) []snp.CertEntry {
-		rows, err := snp.ParseCertTable(s.Guest(silicon.Launch{}, nil).Certs())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return rows
-	}
-	rows, foreign := table(s), table(other)
-	for i := range rows {
-		if rows[i].GUID == kind {
-			rows[i] = foreign[i]
-		}
-	}
-	return snp.EncodeCertTable(rows)
-}
-
-func failedChecks(checks []check) string {
-	var out []string
-	for _, c := range checks {
-		if c.Status == checkFailed {
-			out = append(out, c.Code)
-		}
-	}
-	return strings.Join(out, " ")
-}
-
-// Each check fails on its own vector, and exactly those fail that should.
-func TestEvidenceChecks(t *testing.T) {
-	base := newMade(t)
-	other := base.other
-	for name, c := range map[string]struct {
-		change func(*made, *evidenceWanted)
-		want   string
-	}{
-		"genuine":     {func(*made, *evidenceWanted) {}, ""},
-		"other root":  {func(_ *made, w *evidenceWanted) { w.root = other.RootFingerprint() }, "simulated-root"},
-		"no root":     {func(_ *made, w *evidenceWanted) { w.root = "" }, "simulated-root"},
-		"other nonce": {func(_ *made, w *evidenceWanted) { w.nonce = []byte("87654321") }, "nonce"},
-		"prefix of the nonce": {func(m *made, w *evidenceWanted) {
-			m.claims.Nonce = []byte("123456789")
-		}, "nonce"},
-		"no nonce":        {func(m *made, _ *evidenceWanted) { m.claims.Nonce = nil }, "nonce"},
-		"other host data": {func(m *made, _ *evidenceWanted) { m.host[31] = 1 }, "host-data"}, // T23
-		"expired":         {func(_ *made, w *evidenceWanted) { w.at = w.at.AddDate(40, 0, 0) }, "chain"},
-		"not yet valid":   {func(_ *made, w *evidenceWanted) { w.at = w.at.AddDate(-1, 0, 0) }, "chain"},
-		"other claims": {func(m *made, _ *evidenceWanted) {
-			m.edit = func(e *evidence.Evidence, _ *silicon.Guest) {
-				c := m.claims
-				c.Instance[0] ^= 1
-				e.Claims, _ = c.Encode()
-			}
-		}, "report-data"},
-		"report data not padded with zeros": {func(m *made, _ *evidenceWanted) {
-			m.edit = func(e *evidence.Evidence, g *silicon.Guest) {
-				d := evidence.ReportData(e.Claims)
-				d[63] = 1
-				e.Report, _ = g.Report(d)
-			}
-		}, "report-data"},
-		"flipped signature": {func(m *made, _ *evidenceWanted) {
-			m.edit = func(e *evidence.Evidence, _ *silicon.Guest) { e.Report[snp.SignedSize] ^= 1 }
-		}, "report-signature"},
-		"flipped measurement": {func(m *made, _ *evidenceWanted) {
-			m.edit = func(e *evidence.Evidence, _ *silicon.Guest) { e.Report[0x90] ^= 1 }
-		}, "report-signature"},
-		"reported TCB raised": {func(m *made, _ *evidenceWanted) {
-			m.edit = func(e *evidence.Evidence, _ *silicon.Guest) { e.Report[0x180]++ }
-		}, "vcek-report report-signature"},
-		"other machine's VCEK": {func(m *made, _ *evidenceWanted) {
-			m.edit = func(e *evidence.Evidence, _ *silicon.Guest) { e.Certs = certsWith(t, m.silicon, m.other, snp.GUIDVCEK) }
-		}, "chain vcek-report report-signature"},
-		"other machine's ASK": {func(m *made, _ *evidenceWanted) {
-			m.edit = func(e *evidence.Evidence, _ *silicon.Guest) { e.Certs = certsWith(t, m.silicon, m.other, snp.GUIDASK) }
-		}, "chain"},
-		"the right root beside another's chain": {func(m *made, w *evidenceWanted) {
-			w.root = m.other.RootFingerprint()
-			m.edit = func(e *evidence.Evidence, _ *silicon.Guest) { e.Certs = certsWith(t, m.silicon, m.other, snp.GUIDARK) }
-		}, "chain"},
-	} {
-		m, w := base, evidenceWanted{root: base.silicon.RootFingerprint(), nonce: []byte("12345678"), at: time.Now()}
-		c.change(&m, &w)
-		if got := failedChecks(checkEvidence(m.encode(t), w)); got != c.want {
-			t.Errorf("%s: failed %q, wanted %q", name, got, c.want)
-		}
-	}
-}
-
-func TestEvidenceMalformed(t *testing.T) { // T26
-	m := newMade(t)
-	good := m.encode(t)
-	vectors := map[string][]byte{"nothing": nil, "text": []byte("hello"), "short": good[:len(good)-1], "long": append(bytes.Clone(good), 0)}
-	for name, edit := range map[string]func(*evidence.Evidence, *silicon.Guest){
-		"report of version 1": func(e *evidence.Evidence, _ *silicon.Guest) { e.Report[0] = 1 },
-		"report too short":    func(e *evidence.Evidence, _ *silicon.Guest) { e.Report = e.Report[1:] },
-		"no claims":           func(e *evidence.Evidence, _ *silicon.Guest) { e.Claims = nil },
-		"claims with more":    func(e *evidence.Evidence, _ *silicon.Guest) { e.Claims = append(e.Claims, 0) },
-		"no certificates":     func(e *evidence.Evidence, _ *silicon.Guest) { e.Certs = snp.EncodeCertTable(nil) },
-		"a certificate of no form": func(e *evidence.Evidence, _ *silicon.Guest) {
-			e.Certs = snp.EncodeCertTable([]snp.CertEntry{{GUID: snp.GUIDVCEK, Data: []byte("x")}})
-		},
-		"an entry of unknown kind": func(e *evidence.Evidence, _ *silicon.Guest) {
-			rows, _ := snp.ParseCertTable(e.Certs)
-			rows[1].GUID[0] ^= 1
-			e.Certs = snp.EncodeCertTable(rows)
-		},
-	} {
-		m.edit = edit
-		vectors[name] = m.encode(t)
-	}
-	for name, b := range vectors {
-		checks := checkEvidence(b, evidenceWanted{at: time.Now()})
-		if len(checks) != 1 || failedChecks(checks) != "form" {
-			t.Errorf("%s: found %v, wanted the failed check form alone", name, checks)
-		}
-		a, _, _ := evidenceApp(t)
-		wantStatus(t, name, inspectEvidence(a, b, evidenceOptions{}), statusNotGenuine)
-	}
-}
-
 func evidenceApp(t *testing.T) (a *app, stdout *bytes.Buffer, state string) {
 	t.Helper()
 	stdout, state = &bytes.Buffer{}, t.TempDir()
@@ -210,7 +88,7 @@ func TestInspectEvidence(t *testing.T) {
 	data := m.encode(t)
 	a, stdout, state := evidenceApp(t)
 
-	wantStatus(t, "a machine without a root", inspectEvidence(a, data, evidenceOptions{}), statusNotGenuine)
+	wantStatus(t, "a machine without a root", inspectFile(a, "evidence", data, evidenceOptions{}), statusNotGenuine)
 	if _, err := os.Stat(filepath.Join(state, "donjon")); err == nil {
 		t.Error("looking at evidence made a simulated root")
 	}
@@ -231,23 +109,23 @@ func TestInspectEvidence(t *testing.T) {
 		"other nonce":       {evidenceOptions{root: file, nonce: "3132333435363739"}, statusNotGenuine},
 		"short nonce":       {evidenceOptions{root: file, nonce: "31"}, statusUsage},
 	} {
-		wantStatus(t, name, inspectEvidence(a, data, c.o), c.want)
+		wantStatus(t, name, inspectFile(a, "evidence", data, c.o), c.want)
 	}
 
 	stdout.Reset()
-	wantStatus(t, "words", inspectEvidence(a, data, evidenceOptions{root: file}), statusDone)
-	for _, want := range []string{"SIMULATED: chains to root " + m.silicon.RootFingerprint(), "appraisal: not made", "purpose          file", "runtime-pinned: not made"} {
+	wantStatus(t, "words", inspectFile(a, "evidence", data, evidenceOptions{root: file}), statusDone)
+	for _, want := range []string{"SIMULATED: chains to root " + m.silicon.RootFingerprint(), "appraisal: not made", "purpose          file", "MEASUREMENT"} {
 		if !strings.Contains(stdout.String(), want) {
 			t.Errorf("the words lack %q:\n%s", want, stdout)
 		}
 	}
 	stdout.Reset()
-	wantStatus(t, "json", inspectEvidence(a, data, evidenceOptions{asJSON: true}), statusNotGenuine)
-	var r evidenceResult
+	wantStatus(t, "json", inspectFile(a, "evidence", data, evidenceOptions{asJSON: true}), statusNotGenuine)
+	var r inspection
 	if err := json.Unmarshal(stdout.Bytes(), &r); err != nil {
 		t.Fatal(err)
 	}
-	if r.RootKind != "unknown" || r.Appraisal != "not made" || failedChecks(r.Checks) != "simulated-root" || r.Report.HostData != r.Claims.WorkloadDigest {
+	if r.RootKind != "unknown" || r.Appraisal != "not made" || r.Checks == nil || r.Report["host_data"] != r.Claims.Keep.WorkloadDigest.String() {
 		t.Errorf("found %+v", r)
 	}
 }

@@ -36,8 +36,10 @@ func layouts(e *envelope.Envelope) []part {
 		add("Nitro attestation document", e.Evidence, nitro.Layout)
 	case envelope.TPM:
 		add("TPMS_ATTEST", e.TPMEvidence.Message, tpm.LayoutAttest)
-		add("HCL report", e.TPMEvidence.HCL, tpm.LayoutHCL)
-		add("SEV-SNP attestation report", e.TPMEvidence.Report, snp.Layout)
+		if c := e.TPMEvidence.Composite; c != nil {
+			add("HCL report", c.Raw, tpm.LayoutHCL)
+			add("SEV-SNP attestation report", c.Report, snp.Layout)
+		}
 	}
 	return out
 }
@@ -47,7 +49,7 @@ func otherLayout(b []byte) ([]layout.Field, string, bool) {
 	if fields, err := tpm.LayoutLog(b); err == nil {
 		return fields, "event log", true
 	}
-	if fields, err := snp.LayoutCertTable(b); err == nil && len(fields) > 0 {
+	if fields, err := snp.TableLayout(b); err == nil && len(fields) > 0 {
 		return fields, "certificate table", true
 	}
 	return nil, "", false
