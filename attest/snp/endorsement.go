@@ -111,11 +111,19 @@ func integer(der []byte) (byte, error) {
 	return byte(v), nil
 }
 
+// ia5 reads an IA5String; encoding/asn1 would take a string of another type too.
 func ia5(der []byte, out *string) error {
-	rest, err := asn1.UnmarshalWithParams(der, out, "ia5")
-	if err != nil || len(rest) > 0 || *out == "" || len(*out) > 64 {
+	var v asn1.RawValue
+	rest, err := asn1.Unmarshal(der, &v)
+	if err != nil || len(rest) > 0 || v.Class != asn1.ClassUniversal || v.Tag != asn1.TagIA5String || v.IsCompound || len(v.Bytes) == 0 || len(v.Bytes) > 64 {
 		return errors.New("no IA5String of 1 to 64 characters")
 	}
+	for _, c := range v.Bytes {
+		if c < 0x20 || c > 0x7e {
+			return errors.New("a character that does not print")
+		}
+	}
+	*out = string(v.Bytes)
 	return nil
 }
 

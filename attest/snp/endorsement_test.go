@@ -73,6 +73,9 @@ func TestEndorsementForm(t *testing.T) {
 		"no chip":            func(m map[string][]byte) { delete(m, "4") },
 		"chip and provider":  func(m map[string][]byte) { m["5"] = []byte{0x16, 1, 'x'} },
 		"unknown extension":  func(m map[string][]byte) { m["7"] = []byte{2, 1, 1} },
+		"product in UTF-8":   func(m map[string][]byte) { m["2"] = []byte("\x0c\x08Milan-B0") },
+		"empty product":      func(m map[string][]byte) { m["2"] = []byte{0x16, 0} },
+		"product with a nul": func(m map[string][]byte) { m["2"] = []byte("\x16\x06Milan\x00") },
 		"product of no kind": func(m map[string][]byte) { m["2"] = []byte{2, 1, 1} },
 	} {
 		if _, err := ParseEndorsement(&x509.Certificate{Extensions: extensions(change)}); err == nil {

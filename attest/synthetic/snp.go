@@ -51,7 +51,8 @@ type AMD struct {
 	At             time.Time
 	ARK, ASK, ASVK *AMDAuthority
 
-	rand io.Reader
+	rand     io.Reader
+	amdNames bool
 }
 
 // AMDKey is an endorsement key with its certificate.
@@ -88,15 +89,18 @@ func newAMD(o AMDOptions, keys [3]*rsa.PrivateKey) (*AMD, error) {
 	if o.Rand == nil {
 		o.Rand = rand.Reader
 	}
-	a := &AMD{Product: o.Product, At: o.At, rand: o.Rand}
+	a := &AMD{Product: o.Product, At: o.At, rand: o.Rand, amdNames: o.AMDNames}
 	usage := x509.KeyUsageCertSign | x509.KeyUsageCRLSign
 	points := []string{"https://synthetic.invalid/vcek/v1/" + o.Product + "/crl"}
 	if o.Unlisted {
 		usage, points = x509.KeyUsageCertSign, nil
 	}
-	root := a.template(1, amdName(o, "ARK-"+o.Product), -1)
-	root.KeyUsage, root.CRLDistributionPoints = usage, points
-	var err error
+	real, err := realNames(o)
+	if err != nil {
+		return nil, err
+	}
+	root := a.template(1, amdName("ARK-"+o.Product), -1)
+	root.KeyUsage, root.CRLDistributionPoints, root.RawSubject = usage, points, real[0]
 	if a.ARK, err = a.Issue(root, nil, keys[0]); err != nil {
 		return nil, err
 	}
@@ -105,8 +109,8 @@ func newAMD(o AMDOptions, keys [3]*rsa.PrivateKey) (*AMD, error) {
 		usage |= x509.KeyUsageCRLSign
 	}
 	for i, role := range []string{"SEV-", "SEV-VLEK-"} {
-		t := a.template(int64(2+i), amdName(o, role+o.Product), 0)
-		t.KeyUsage, t.CRLDistributionPoints = usage, points
+		t := a.template(int64(2+i), amdName(role+o.Product), 0)
+		t.KeyUsage, t.CRLDistributionPoints, t.RawSubject = usage, points, real[1+i]
 		mid, err := a.Issue(t, a.ARK, keys[1+i])
 		if err != nil {
 			return nil, err
@@ -120,12 +124,28 @@ func newAMD(o AMDOptions, keys [3]*rsa.PrivateKey) (*AMD, error) {
 	return a, nil
 }
 
-// amdName orders the attributes as AMD's certificates do.
-func amdName(o AMDOptions, cn string) pkix.Name {
-	org := "Advanced Micro Devices"
+// realNames gives the names of AMD's root and intermediates, byte for byte; nil
+// unless they are asked for.
+func realNames(o AMDOptions) (out [3][]byte, err error) {
 	if !o.AMDNames {
-		cn, org = "SYNTHETIC "+cn, "SYNTHETIC, not AMD"
+		return out, nil
 	}
+	products, err := snp.Products()
+	if err != nil {
+		return out, err
+	}
+	for _, p := range products {
+		if p.Name == o.Product {
+			return [3][]byte{p.ARK.RawSubject, p.ASK.RawSubject, p.ASVK.RawSubject}, nil
+		}
+	}
+	return out, fmt.Errorf("synthetic: AMD has no product %q", o.Product)
+}
+
+// amdName orders the attributes as AMD's certificates do.
+func amdName(cn string) pkix.Name { return nameOf("SYNTHETIC "+cn, "SYNTHETIC, not AMD") }
+
+func nameOf(cn, org string) pkix.Name {
 	id := func(n int) asn1.ObjectIdentifier { return asn1.ObjectIdentifier{2, 5, 4, n} }
 	return pkix.Name{ExtraNames: []pkix.AttributeTypeAndValue{
 		{Type: id(11), Value: "Engineering"}, {Type: id(6), Value: "US"}, {Type: id(7), Value: "Santa Clara"},
@@ -245,11 +265,15 @@ func (a *AMD) Endorse(e AMDEndorsement) (*AMDKey, error) {
 	if e.Extensions != nil {
 		extensions = e.Extensions(extensions)
 	}
-	role := "SYNTHETIC SEV-VCEK"
+	role := "SEV-VCEK"
 	if e.CSP != "" {
-		role = "SYNTHETIC SEV-VLEK"
+		role = "SEV-VLEK"
 	}
-	t := &x509.Certificate{SerialNumber: big.NewInt(e.Serial), Subject: pkix.Name{CommonName: role},
+	subject := amdName(role)
+	if a.amdNames {
+		subject = nameOf(role, "Advanced Micro Devices")
+	}
+	t := &x509.Certificate{SerialNumber: big.NewInt(e.Serial), Subject: subject,
 		NotBefore: e.NotBefore, NotAfter: e.NotAfter, SignatureAlgorithm: e.Algorithm,
 		ExtraExtensions: extensions, BasicConstraintsValid: e.CA, IsCA: e.CA}
 	der, err := x509.CreateCertificate(a.rand, t, e.Signer.Certificate, e.Key.Public(), e.Signer.Key)

@@ -200,7 +200,7 @@ func snpChain() []snpSpec {
 	// mid replaces the intermediate by one of the same key that is changed.
 	mid := func(change func(*snpCase, *x509.Certificate)) func(*snpCase) {
 		return replace(func(c *snpCase) (*AMDAuthority, *x509.Certificate) {
-			t := c.a.template(99, amdName(AMDOptions{}, "SEV-"+c.a.Product), 0)
+			t := c.a.template(99, amdName("SEV-"+c.a.Product), 0)
 			t.KeyUsage = x509.KeyUsageCertSign
 			change(c, t)
 			parent := c.a.ARK
