@@ -28,8 +28,8 @@ type Nitro struct {
 	ModuleIDs []string `toml:"module_ids"`
 }
 
-// clockSkew is how far a document's clock may be ahead of the verifier's.
-const clockSkew = 5 * time.Minute
+// nitroClockSkew is how far a document's clock may be ahead of the verifier's.
+const nitroClockSkew = 5 * time.Minute
 
 func (s *Nitro) check() error {
 	if err := checkPCRs(s.PCRs, 31, 48); err != nil {
@@ -52,7 +52,7 @@ func (s *Nitro) appraise(c *claims.Claims, d Demand, p *Policy) []verdict.Check 
 		return []verdict.Check{verdict.Fail(verdict.PCRs, "no document", "an attestation document of a Nitro enclave").From("policy: [nitro]")}
 	}
 	out := []verdict.Check{s.debug(n)}
-	checks, held := registers(s.PCRs, n.PCRs, "policy: [nitro] pcrs")
+	checks, held := comparePCRs(s.PCRs, n.PCRs, "policy: [nitro] pcrs")
 	out = append(out, checks...)
 	// In debug mode they are zero for every image, and pin none, whatever is listed.
 	switch {
@@ -61,7 +61,7 @@ func (s *Nitro) appraise(c *claims.Claims, d Demand, p *Policy) []verdict.Check 
 	case held[1] && held[2]:
 		out = append(out, verdict.Pass(verdict.RuntimePinned, "by PCR 1 and 2").From("policy: [nitro] pcrs"))
 	default:
-		out = append(out, d.unpinned(measured(n.PCRs, 0, 1, 2)))
+		out = append(out, d.unpinned(measuredPCRs(n.PCRs, 0, 1, 2)))
 	}
 	if s.MaxAge > 0 {
 		out = append(out, s.age(n, d))
@@ -89,7 +89,7 @@ func (s *Nitro) age(n *claims.NitroClaims, d Demand) verdict.Check {
 	found := "made at " + n.Timestamp.UTC().Format(time.RFC3339)
 	limit := time.Duration(s.MaxAge)
 	switch {
-	case n.Timestamp.After(d.At.Add(clockSkew)):
+	case n.Timestamp.After(d.At.Add(nitroClockSkew)):
 		return verdict.Fail(verdict.Age, found, "no later than "+d.At.UTC().Format(time.RFC3339)).From(source).Advise("a clock is wrong")
 	case d.At.Sub(n.Timestamp) > limit:
 		return verdict.Fail(verdict.Age, found, "at most "+limit.String()+" before "+d.At.UTC().Format(time.RFC3339)).From(source)

@@ -29,7 +29,7 @@ type TPM struct {
 	AttestationKeys []Digest `toml:"attestation_keys"`
 }
 
-// pinned says which of the registers that held pin the program; "": they do not. 4 is
+// pinnedByPCRs says which of the registers that held pin the program; "": they do not. 4 is
 // what the firmware started: a unified kernel image, or a boot loader, which alone
 // admits any kernel. So one of 9 (kernel and initial RAM disk, as the boot loader or
 // the kernel's EFI stub read them) and 11 (a unified kernel image's parts, by
@@ -43,7 +43,7 @@ type TPM struct {
 // (IMA) and 12 to 15 grow while the machine runs, 16 and 23 anybody may reset.
 // Sources: TCG PC Client Platform Firmware Profile, "PCR Usage"; GRUB manual,
 // "Measured Boot"; systemd-stub(7).
-func pinned(held map[int]bool, composite bool) string {
+func pinnedByPCRs(held map[int]bool, composite bool) string {
 	switch firmware := composite || held[0]; {
 	case firmware && held[4] && held[11]:
 		return "by PCR 4 and 11"
@@ -100,12 +100,12 @@ func (s *TPM) appraise(c *claims.Claims, d Demand, p *Policy) []verdict.Check {
 		out = append(out, verdict.Fail(verdict.PCRs, "a quote of the bank "+c.TPM.Bank, s.bank()).From("policy: [tpm] bank"))
 		return append(out, d.unpinned("the bank "+c.TPM.Bank))
 	}
-	checks, held := registers(s.PCRs, c.TPM.PCRs, "policy: [tpm] pcrs")
+	checks, held := comparePCRs(s.PCRs, c.TPM.PCRs, "policy: [tpm] pcrs")
 	out = append(out, checks...)
-	if by := pinned(held, c.TEE != claims.TPM); by != "" {
+	if by := pinnedByPCRs(held, c.TEE != claims.TPM); by != "" {
 		return append(out, verdict.Pass(verdict.RuntimePinned, by).From("policy: [tpm] pcrs"))
 	}
-	return append(out, d.unpinned(measured(c.TPM.PCRs, 0, 4, 9, 11)))
+	return append(out, d.unpinned(measuredPCRs(c.TPM.PCRs, 0, 4, 9, 11)))
 }
 
 // keys judges the attestation key. A key that the list names is endorsed by it:
@@ -137,12 +137,12 @@ func SettleEndorsement(checks []verdict.Check) []verdict.Check {
 	})
 }
 
-// registers compares the registers that a policy names with those that were signed.
+// comparePCRs compares the registers that a policy names with those that were signed.
 // held are the ones that agree and are not zero.
-func registers(want map[string][]Digest, found map[int]claims.Hex, source string) (out []verdict.Check, held map[int]bool) {
+func comparePCRs(want map[string][]Digest, found map[int]claims.Hex, source string) (out []verdict.Check, held map[int]bool) {
 	held = map[int]bool{}
 	var same []string
-	for _, i := range indexes(want) {
+	for _, i := range pcrIndexes(want) {
 		list := want[strconv.Itoa(i)]
 		switch v := found[i]; {
 		case v == nil:
@@ -160,8 +160,8 @@ func registers(want map[string][]Digest, found map[int]claims.Hex, source string
 	return out, held
 }
 
-// indexes are the registers that a policy names, ascending.
-func indexes(pcrs map[string][]Digest) []int {
+// pcrIndexes are the registers that a policy names, ascending.
+func pcrIndexes(pcrs map[string][]Digest) []int {
 	out := make([]int, 0, len(pcrs))
 	for k := range pcrs {
 		if i, err := strconv.Atoi(k); err == nil { // checkPCRs saw to it
@@ -172,8 +172,8 @@ func indexes(pcrs map[string][]Digest) []int {
 	return out
 }
 
-// measured prints registers that a policy could name.
-func measured(pcrs map[int]claims.Hex, which ...int) string {
+// measuredPCRs prints registers that a policy could name.
+func measuredPCRs(pcrs map[int]claims.Hex, which ...int) string {
 	var out []string
 	for _, i := range which {
 		if v := pcrs[i]; v != nil {
@@ -202,7 +202,7 @@ func describePCRs(pcrs map[string][]Digest) []string {
 		return []string{"no register is named: which program runs is not judged"}
 	}
 	var out []string
-	for _, i := range indexes(pcrs) {
+	for _, i := range pcrIndexes(pcrs) {
 		out = append(out, fmt.Sprintf("PCR %d is %s", i, oneOf(pcrs[strconv.Itoa(i)])))
 	}
 	return out

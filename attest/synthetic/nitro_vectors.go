@@ -15,9 +15,9 @@ import (
 	"github.com/donjon-tee/donjon/attest/verdict"
 )
 
-// must stops where a vector cannot be made: only a fault of this package, or of the
+// mustMake stops where a vector cannot be made: only a fault of this package, or of the
 // machine's randomness, does that.
-func must[T any](v T, err error) T {
+func mustMake[T any](v T, err error) T {
 	if err != nil {
 		panic(err)
 	}
@@ -27,15 +27,15 @@ func must[T any](v T, err error) T {
 // NitroVectors are documents under a hierarchy that is made anew with each call.
 func NitroVectors() []Vector {
 	at := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
-	n := must(NewNitro(at, nil))
-	lists := must(n.Lists())
+	n := mustMake(NewNitro(at, nil))
+	lists := mustMake(n.Lists())
 	good := n.Document()
 	var out []Vector
 	add := func(name string, doc []byte, c verdict.Code, s verdict.Status) *Vector {
 		out = append(out, Vector{Name: "nitro: " + name, Evidence: doc, Collateral: lists, Roots: []pki.Hash{n.Root()}, At: at, Code: c, Status: s})
 		return &out[len(out)-1]
 	}
-	encode := func(d NitroDocument) []byte { return must(d.Encode()) }
+	encode := func(d NitroDocument) []byte { return mustMake(d.Encode()) }
 	whole := encode(good)
 
 	// Good ones.
@@ -49,10 +49,10 @@ func NitroVectors() []Vector {
 	// The root.
 	add("root named nowhere", whole, verdict.TrustedRoot, verdict.Failed).Roots = nil
 	add("another root named", whole, verdict.TrustedRoot, verdict.Failed).Roots = []pki.Hash{{1}}
-	aws := must(NewNitro(at, nil))
+	aws := mustMake(NewNitro(at, nil))
 	t := aws.Template("", true)
 	t.Subject = pkix.Name{CommonName: "aws.nitro-enclaves", OrganizationalUnit: []string{"AWS"}, Organization: []string{"Amazon"}, Country: []string{"US"}}
-	aws.Chain[0] = must(aws.Issue(t, nil, elliptic.P384()))
+	aws.Chain[0] = mustMake(aws.Issue(t, nil, elliptic.P384()))
 	add("root of AWS's name", encode(good.Set("cabundle", aws.bundle())), verdict.TrustedRoot, verdict.Failed)
 
 	// Time.
@@ -63,11 +63,11 @@ func NitroVectors() []Vector {
 	// Revocation.
 	for i, code := range []verdict.Code{verdict.RootCRL, verdict.IntermediateCRL, verdict.IntermediateCRL} {
 		c := n.Chain[i+1].Certificate
-		add(c.Subject.CommonName+" revoked", whole, code, verdict.Failed).Collateral = must(n.Lists(c))
+		add(c.Subject.CommonName+" revoked", whole, code, verdict.Failed).Collateral = mustMake(n.Lists(c))
 	}
-	add("signing certificate revoked", whole, verdict.IntermediateCRL, verdict.Failed).Collateral = must(n.Lists(n.Enclave.Certificate))
+	add("signing certificate revoked", whole, verdict.IntermediateCRL, verdict.Failed).Collateral = mustMake(n.Lists(n.Enclave.Certificate))
 	v := add("revoked on a list that ended", whole, verdict.RootCRL, verdict.Failed)
-	v.Collateral = &collateral.Set{Lists: []*x509.RevocationList{must(n.Chain[0].List(at.AddDate(0, 0, -9), n.rand, n.Chain[1].Certificate.SerialNumber))}}
+	v.Collateral = &collateral.Set{Lists: []*x509.RevocationList{mustMake(n.Chain[0].List(at.AddDate(0, 0, -9), n.rand, n.Chain[1].Certificate.SerialNumber))}}
 
 	n.chainVectors(add)
 	n.formVectors(add, whole)
@@ -82,12 +82,12 @@ func (n *Nitro) bundle() [][]byte {
 	return out
 }
 
-type adder func(name string, doc []byte, c verdict.Code, s verdict.Status) *Vector
+type nitroAdder func(name string, doc []byte, c verdict.Code, s verdict.Status) *Vector
 
 // chainVectors are wrong chains and keys.
-func (n *Nitro) chainVectors(add adder) {
+func (n *Nitro) chainVectors(add nitroAdder) {
 	good := n.Document()
-	encode := func(d NitroDocument) []byte { return must(d.Encode()) }
+	encode := func(d NitroDocument) []byte { return mustMake(d.Encode()) }
 	b := n.bundle()
 	add("bundle backwards", encode(good.Set("cabundle", [][]byte{b[3], b[2], b[1], b[0]})), verdict.TrustedRoot, verdict.Failed)
 	add("zone missing", encode(good.Set("cabundle", [][]byte{b[0], b[1], b[3]})), verdict.Chain, verdict.Failed)
@@ -96,7 +96,7 @@ func (n *Nitro) chainVectors(add adder) {
 
 	// An authority of the right name whose key signed nothing here.
 	t := n.Template(n.Chain[3].Certificate.Subject.CommonName, true)
-	other := must(n.Issue(t, n.Chain[2], elliptic.P384()))
+	other := mustMake(n.Issue(t, n.Chain[2], elliptic.P384()))
 	add("instance with another key", encode(good.Set("cabundle", [][]byte{b[0], b[1], b[2], other.Certificate.Raw})), verdict.Chain, verdict.Failed)
 
 	// with is a document signed by an enclave's certificate that is made from a template.
@@ -105,7 +105,7 @@ func (n *Nitro) chainVectors(add adder) {
 		if change != nil {
 			change(t)
 		}
-		a := must(n.Issue(t, issuer, c))
+		a := mustMake(n.Issue(t, issuer, c))
 		d := good.Set("certificate", a.Certificate.Raw).Set("cabundle", bundle)
 		d.Key = a.Key
 		return encode(d)
@@ -114,7 +114,7 @@ func (n *Nitro) chainVectors(add adder) {
 	add("signing key on P-256", with(inst, elliptic.P256(), b, nil), verdict.EndorsementKey, verdict.Failed)
 	add("signing key on P-521", func() []byte {
 		t := n.Template("SYNTHETIC enclave", false)
-		a := must(n.Issue(t, inst, elliptic.P521()))
+		a := mustMake(n.Issue(t, inst, elliptic.P521()))
 		return encode(good.Set("certificate", a.Certificate.Raw))
 	}(), verdict.EndorsementKey, verdict.Failed)
 	add("authority as signer", with(n.Chain[2], elliptic.P384(), b[:3], func(t *x509.Certificate) {
@@ -126,10 +126,10 @@ func (n *Nitro) chainVectors(add adder) {
 	}), verdict.Chain, verdict.Failed)
 
 	// An enclave's certificate as an authority; a path longer than its issuer allows.
-	leaf := must(n.Issue(n.Template("SYNTHETIC no authority", false), inst, elliptic.P384()))
+	leaf := mustMake(n.Issue(n.Template("SYNTHETIC no authority", false), inst, elliptic.P384()))
 	add("issued by an enclave", with(leaf, elliptic.P384(), append(slices.Clone(b), leaf.Certificate.Raw), nil), verdict.Chain, verdict.Failed)
 	t = n.Template("SYNTHETIC one too many", true)
-	deep := must(n.Issue(t, inst, elliptic.P384()))
+	deep := mustMake(n.Issue(t, inst, elliptic.P384()))
 	add("path too long", with(deep, elliptic.P384(), append(slices.Clone(b), deep.Certificate.Raw), nil), verdict.Chain, verdict.Failed)
 
 	// Signatures.
@@ -144,9 +144,9 @@ func (n *Nitro) chainVectors(add adder) {
 }
 
 // formVectors are documents that do not parse, signed all the same.
-func (n *Nitro) formVectors(add adder, whole []byte) {
+func (n *Nitro) formVectors(add nitroAdder, whole []byte) {
 	good := n.Document()
-	form := func(name string, d NitroDocument) { add(name, must(d.Encode()), verdict.Form, verdict.Failed) }
+	form := func(name string, d NitroDocument) { add(name, mustMake(d.Encode()), verdict.Form, verdict.Failed) }
 	pcrs := func(change func(map[uint64][]byte)) NitroDocument {
 		m := maps.Clone(good.Payload["pcrs"].(map[uint64][]byte))
 		change(m)
@@ -184,13 +184,13 @@ func (n *Nitro) formVectors(add adder, whole []byte) {
 	add("tag 18 twice", append([]byte{0xd2, 0xd2}, whole...), verdict.Form, verdict.Failed)
 	// {"digest": "SHA384", "digest": "SHA384", …}
 	double := []byte{0xa2, 0x66, 'd', 'i', 'g', 'e', 's', 't', 0x66, 'S', 'H', 'A', '3', '8', '4', 0x66, 'd', 'i', 'g', 'e', 's', 't', 0x66, 'S', 'H', 'A', '3', '8', '4'}
-	add("member twice", must(good.Sign(double)), verdict.Form, verdict.Failed)
-	add("indefinite length", must(good.Sign([]byte{0xbf, 0xff})), verdict.Form, verdict.Failed)
-	add("huge count", must(good.Sign([]byte{0xbb, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})), verdict.Form, verdict.Failed)
+	add("member twice", mustMake(good.Sign(double)), verdict.Form, verdict.Failed)
+	add("indefinite length", mustMake(good.Sign([]byte{0xbf, 0xff})), verdict.Form, verdict.Failed)
+	add("huge count", mustMake(good.Sign([]byte{0xbb, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})), verdict.Form, verdict.Failed)
 	debug := pcrs(func(m map[uint64][]byte) {
 		for i := range uint64(3) {
 			m[i] = make([]byte, 48)
 		}
 	})
-	add("debug mode", must(debug.Encode()), verdict.Debug, verdict.Failed)
+	add("debug mode", mustMake(debug.Encode()), verdict.Debug, verdict.Failed)
 }

@@ -57,22 +57,22 @@ func NewTPMKey(scheme, hash tpm.Algorithm, r io.Reader) (*TPMKey, error) {
 	return k, nil
 }
 
-// sized is a TPM2B.
-func sized(b []byte) []byte { return append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...) }
+// tpm2b is a TPM2B.
+func tpm2b(b []byte) []byte { return append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...) }
 
-func be16[T ~uint16](v T) []byte { return binary.BigEndian.AppendUint16(nil, uint16(v)) }
-func be32[T ~uint32](v T) []byte { return binary.BigEndian.AppendUint32(nil, uint32(v)) }
+func tpmU16[T ~uint16](v T) []byte { return binary.BigEndian.AppendUint16(nil, uint16(v)) }
+func tpmU32[T ~uint32](v T) []byte { return binary.BigEndian.AppendUint32(nil, uint32(v)) }
 
-func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+func tpmJoin(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 
 // Public is the key's TPMT_PUBLIC.
 func (k *TPMKey) Public() []byte {
 	head := func(t tpm.Algorithm) []byte {
-		return join(be16(t), be16(tpm.AlgSHA256), be32(k.Attributes), sized(nil), be16(tpm.AlgNull), be16(k.Scheme), be16(k.Hash))
+		return tpmJoin(tpmU16(t), tpmU16(tpm.AlgSHA256), tpmU32(k.Attributes), tpm2b(nil), tpmU16(tpm.AlgNull), tpmU16(k.Scheme), tpmU16(k.Hash))
 	}
 	switch p := k.Private.Public().(type) {
 	case *rsa.PublicKey:
-		return join(head(tpm.AlgRSA), be16(uint16(p.N.BitLen())), be32(uint32(0)), sized(p.N.Bytes()))
+		return tpmJoin(head(tpm.AlgRSA), tpmU16(uint16(p.N.BitLen())), tpmU32(uint32(0)), tpm2b(p.N.Bytes()))
 	case *ecdsa.PublicKey:
 		b, err := p.Bytes()
 		if err != nil {
@@ -83,7 +83,7 @@ func (k *TPMKey) Public() []byte {
 		if p.Curve == elliptic.P384() {
 			curve = 4
 		}
-		return join(head(tpm.AlgECC), be16(curve), be16(tpm.AlgNull), sized(b[1:1+n]), sized(b[1+n:]))
+		return tpmJoin(head(tpm.AlgECC), tpmU16(curve), tpmU16(tpm.AlgNull), tpm2b(b[1:1+n]), tpm2b(b[1+n:]))
 	}
 	return nil
 }
@@ -150,7 +150,7 @@ func (q TPMQuote) Message() []byte {
 		q.Select = []byte{0xff, 0xff, 0xff}
 	}
 	if q.Raw == nil {
-		q.Raw = join(be32(uint32(1)), be16(q.Bank), []byte{byte(len(q.Select))}, q.Select)
+		q.Raw = tpmJoin(tpmU32(uint32(1)), tpmU16(q.Bank), []byte{byte(len(q.Select))}, q.Select)
 	}
 	h := map[tpm.Algorithm]crypto.Hash{tpm.AlgSHA256: crypto.SHA256, tpm.AlgSHA384: crypto.SHA384, tpm.AlgSHA512: crypto.SHA512}[q.Key.Hash]
 	if h == 0 {
@@ -163,9 +163,9 @@ func (q TPMQuote) Message() []byte {
 		}
 	}
 	name := sha256.Sum256([]byte("SYNTHETIC"))
-	return join(be32(q.Magic), be16(q.Type), sized(join(be16(tpm.AlgSHA256), name[:])), sized(q.Nonce),
-		make([]byte, 7), []byte{42}, be32(uint32(7)), be32(uint32(1)), []byte{1}, []byte("SYNTHETC"),
-		q.Raw, sized(w.Sum(nil)), q.Tail)
+	return tpmJoin(tpmU32(q.Magic), tpmU16(q.Type), tpm2b(tpmJoin(tpmU16(tpm.AlgSHA256), name[:])), tpm2b(q.Nonce),
+		make([]byte, 7), []byte{42}, tpmU32(uint32(7)), tpmU32(uint32(1)), []byte{1}, []byte("SYNTHETC"),
+		q.Raw, tpm2b(w.Sum(nil)), q.Tail)
 }
 
 // JSON is the quote in the form tpm.FormQuote.

@@ -18,10 +18,10 @@ import (
 // Composites need an SEV-SNP report: RuntimeData, HCL and AzureJSON make them over any.
 func TPMVectors() []Vector {
 	v := &tpmVectors{at: time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)}
-	v.ca = must(NewTPMAuthority(v.at))
-	v.rsa = must(NewTPMKey(tpm.AlgRSASSA, tpm.AlgSHA256, nil))
+	v.ca = mustMake(NewTPMAuthority(v.at))
+	v.rsa = mustMake(NewTPMKey(tpm.AlgRSASSA, tpm.AlgSHA256, nil))
 	v.lists = &collateral.Set{Lists: []*x509.RevocationList{
-		must(v.ca.Root.List(v.at, rand.Reader)), must(v.ca.Issuer.List(v.at, rand.Reader)),
+		mustMake(v.ca.Root.List(v.at, rand.Reader)), mustMake(v.ca.Issuer.List(v.at, rand.Reader)),
 	}}
 	v.good = v.quote(v.rsa, tpm.AlgSHA256)
 	v.goodOnes()
@@ -43,7 +43,7 @@ type tpmVectors struct {
 
 // quote is a good one: certified, with public area and event log.
 func (v *tpmVectors) quote(k *TPMKey, bank tpm.Algorithm) TPMQuote {
-	leaf := must(v.ca.Certify(v.ca.Template("SYNTHETIC attestation key", false), k.Private.Public()))
+	leaf := mustMake(v.ca.Certify(v.ca.Template("SYNTHETIC attestation key", false), k.Private.Public()))
 	return TPMQuote{
 		Key: k, Nonce: []byte("a nonce of 16 by"), Bank: bank, PCRs: Registers(bank, BootEvents()...), Public: k.Public(),
 		Certificates: [][]byte{leaf.Raw, v.ca.Issuer.Certificate.Raw, v.ca.Root.Certificate.Raw},
@@ -52,7 +52,7 @@ func (v *tpmVectors) quote(k *TPMKey, bank tpm.Algorithm) TPMQuote {
 }
 
 func (v *tpmVectors) add(name string, q TPMQuote, c verdict.Code, s verdict.Status) *Vector {
-	return v.raw(name, must(q.JSON()), c, s)
+	return v.raw(name, mustMake(q.JSON()), c, s)
 }
 
 func (v *tpmVectors) raw(name string, b []byte, c verdict.Code, s verdict.Status) *Vector {
@@ -73,7 +73,7 @@ func (v *tpmVectors) goodOnes() {
 	pss.Scheme = tpm.AlgRSAPSS
 	v.add("good, RSAPSS", v.quote(&pss, tpm.AlgSHA256), "", verdict.Passed)
 	for _, h := range []tpm.Algorithm{tpm.AlgSHA256, tpm.AlgSHA384} {
-		k := must(NewTPMKey(tpm.AlgECDSA, h, nil))
+		k := mustMake(NewTPMKey(tpm.AlgECDSA, h, nil))
 		v.add("good, ECDSA with "+h.String(), v.quote(k, tpm.AlgSHA384), "", verdict.Passed)
 	}
 	v.add("good, some registers", v.with(func(q *TPMQuote) { q.Select = []byte{0x95, 0x02, 0} }), "", verdict.Passed)
@@ -98,15 +98,15 @@ func (v *tpmVectors) endorsement() {
 	template := func(change func(*x509.Certificate)) *x509.Certificate {
 		t := v.ca.Template("SYNTHETIC attestation key", false)
 		change(t)
-		return must(v.ca.Certify(t, pub))
+		return mustMake(v.ca.Certify(t, pub))
 	}
 	v.add("no certificate", v.with(func(q *TPMQuote) { q.Certificates = nil }), code, verdict.NotMade)
 	v.add("root named nowhere", v.good, code, verdict.NotMade).Roots = nil
 	v.add("issuer missing", v.with(func(q *TPMQuote) { q.Certificates = q.Certificates[:1] }), code, verdict.NotMade)
-	other := must(NewTPMKey(tpm.AlgECDSA, tpm.AlgSHA256, nil))
-	v.add("certificate of another key", certs(must(v.ca.Certify(v.ca.Template("SYNTHETIC other", false), other.Private.Public())), issuers...), code, verdict.Failed)
-	fake := must(NewTPMAuthority(v.at))
-	v.add("issuer of the same name", certs(must(fake.Certify(fake.Template("SYNTHETIC attestation key", false), pub)), issuers...), code, verdict.Failed)
+	other := mustMake(NewTPMKey(tpm.AlgECDSA, tpm.AlgSHA256, nil))
+	v.add("certificate of another key", certs(mustMake(v.ca.Certify(v.ca.Template("SYNTHETIC other", false), other.Private.Public())), issuers...), code, verdict.Failed)
+	fake := mustMake(NewTPMAuthority(v.at))
+	v.add("issuer of the same name", certs(mustMake(fake.Certify(fake.Template("SYNTHETIC attestation key", false), pub)), issuers...), code, verdict.Failed)
 	v.add("certificate for a server", certs(template(func(t *x509.Certificate) {
 		t.UnknownExtKeyUsage, t.ExtKeyUsage = nil, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	}), issuers...), code, verdict.Failed)
@@ -114,18 +114,18 @@ func (v *tpmVectors) endorsement() {
 	v.add("certificate of an authority", certs(template(func(t *x509.Certificate) { t.IsCA = true }), issuers...), code, verdict.Failed)
 	v.add("certificate of a key that may not sign", certs(template(func(t *x509.Certificate) { t.KeyUsage = x509.KeyUsageKeyEncipherment }), issuers...), code, verdict.Failed)
 	no := v.ca.Template("SYNTHETIC no authority", false)
-	leaf := must(issueEC(no, v.ca.Issuer, elliptic.P256(), rand.Reader))
+	leaf := mustMake(issueEC(no, v.ca.Issuer, elliptic.P256(), rand.Reader))
 	forged := &TPMAuthority{At: v.at, Issuer: leaf, serial: 99}
-	v.add("issued by a key that may not", certs(must(forged.Certify(forged.Template("SYNTHETIC attestation key", false), pub)), append([]*x509.Certificate{leaf.Certificate}, issuers...)...), code, verdict.Failed)
+	v.add("issued by a key that may not", certs(mustMake(forged.Certify(forged.Template("SYNTHETIC attestation key", false), pub)), append([]*x509.Certificate{leaf.Certificate}, issuers...)...), code, verdict.Failed)
 	v.add("certificate that is none", v.with(func(q *TPMQuote) { q.Certificates = [][]byte{{0x30, 0}} }), code, verdict.Failed)
 
 	v.add("certificate expired", v.good, verdict.CertificateValidity, verdict.NotMade).At = v.at.AddDate(0, 0, 16)
 	v.add("certificate not yet valid", v.good, verdict.CertificateValidity, verdict.NotMade).At = v.at.AddDate(0, 0, -16)
 	revoked := template(func(*x509.Certificate) {})
 	k := v.add("key's certificate revoked", certs(revoked, issuers...), verdict.IntermediateCRL, verdict.Failed)
-	k.Collateral = &collateral.Set{Lists: []*x509.RevocationList{must(v.ca.Issuer.List(v.at, rand.Reader, revoked.SerialNumber))}}
+	k.Collateral = &collateral.Set{Lists: []*x509.RevocationList{mustMake(v.ca.Issuer.List(v.at, rand.Reader, revoked.SerialNumber))}}
 	k = v.add("issuer revoked", v.good, verdict.RootCRL, verdict.Failed)
-	k.Collateral = &collateral.Set{Lists: []*x509.RevocationList{must(v.ca.Root.List(v.at, rand.Reader, v.ca.Issuer.Certificate.SerialNumber))}}
+	k.Collateral = &collateral.Set{Lists: []*x509.RevocationList{mustMake(v.ca.Root.List(v.at, rand.Reader, v.ca.Issuer.Certificate.SerialNumber))}}
 	k = v.add("list demanded and missing", certs(template(func(t *x509.Certificate) { t.CRLDistributionPoints = []string{"http://synthetic.invalid/list"} }), issuers...), verdict.IntermediateCRL, verdict.NotMade)
 	k.Collateral = nil
 }
@@ -141,11 +141,11 @@ func (v *tpmVectors) attributes() {
 		k.Attributes ^= change
 		v.add("key "+name, v.with(func(q *TPMQuote) { q.Public = k.Public() }), code, verdict.Failed)
 	}
-	other := must(NewTPMKey(tpm.AlgECDSA, tpm.AlgSHA256, nil))
+	other := mustMake(NewTPMKey(tpm.AlgECDSA, tpm.AlgSHA256, nil))
 	v.add("public area of another key", v.with(func(q *TPMQuote) { q.Public = other.Public() }), code, verdict.Failed)
 
 	v.add("signed by another key", v.with(func(q *TPMQuote) {
-		k := *must(NewTPMKey(tpm.AlgRSASSA, tpm.AlgSHA256, nil))
+		k := *mustMake(NewTPMKey(tpm.AlgRSASSA, tpm.AlgSHA256, nil))
 		q.Signer = &k
 	}), verdict.Signature, verdict.Failed)
 	v.add("signed by a key of another kind", v.with(func(q *TPMQuote) { q.Signer = other }), verdict.Signature, verdict.Failed)
@@ -172,12 +172,12 @@ func (v *tpmVectors) form() {
 	bad("register 24", func(q *TPMQuote) { q.Select = []byte{1, 0, 0, 1} })
 	bad("SHA-1 bank", func(q *TPMQuote) { q.Bank, q.EventLog = tpm.AlgSHA1, nil })
 	bad("two banks", func(q *TPMQuote) {
-		q.Raw = join(be32(uint32(2)), be16(tpm.AlgSHA256), []byte{3, 1, 0, 0}, be16(tpm.AlgSHA384), []byte{3, 1, 0, 0})
+		q.Raw = tpmJoin(tpmU32(uint32(2)), tpmU16(tpm.AlgSHA256), []byte{3, 1, 0, 0}, tpmU16(tpm.AlgSHA384), []byte{3, 1, 0, 0})
 	})
 	bad("one bank twice", func(q *TPMQuote) {
-		q.Raw = join(be32(uint32(2)), be16(tpm.AlgSHA256), []byte{3, 1, 0, 0}, be16(tpm.AlgSHA256), []byte{3, 2, 0, 0})
+		q.Raw = tpmJoin(tpmU32(uint32(2)), tpmU16(tpm.AlgSHA256), []byte{3, 1, 0, 0}, tpmU16(tpm.AlgSHA256), []byte{3, 2, 0, 0})
 	})
-	bad("huge count of banks", func(q *TPMQuote) { q.Raw = be32(uint32(0xffffffff)) })
+	bad("huge count of banks", func(q *TPMQuote) { q.Raw = tpmU32(uint32(0xffffffff)) })
 	bad("nonce of 67 bytes", func(q *TPMQuote) { q.Nonce = make([]byte, 67) })
 	bad("23 registers", func(q *TPMQuote) { q.Sent = q.PCRs[:23] })
 	bad("unknown member", func(q *TPMQuote) { q.Extra = map[string]any{"svn": "1"} })
@@ -191,7 +191,7 @@ func (v *tpmVectors) form() {
 	sha1 := *v.rsa
 	sha1.Hash = tpm.AlgSHA1
 	bad("SHA-1 signature", func(q *TPMQuote) { q.Signer = &sha1 })
-	whole := must(v.good.JSON())
+	whole := mustMake(v.good.JSON())
 	v.raw("trailing object", append(bytes.Clone(whole), "{}"...), verdict.Form, verdict.Failed)
 	v.raw("member twice", append([]byte(`{"ak_public":"AA==",`), whole[1:]...), verdict.Form, verdict.Failed)
 	v.raw("not UTF-8", bytes.Replace(whole, []byte(`"pcrs"`), []byte("\"pcr\xff\""), 1), verdict.Form, verdict.Failed)

@@ -60,7 +60,11 @@ func ParseHCL(b []byte) (*Composite, error) {
 	if s := r.u32("status"); r.err == nil && s != 0 {
 		r.fail("status: found %d, wanted 0", s)
 	}
-	r.take(12, "reserved")
+	for range 3 {
+		if x := r.u32("reserved"); r.err == nil && x != 0 {
+			r.fail("reserved: found %#08x, wanted 0", x)
+		}
+	}
 	c.Report = r.take(reportSize, "hardware report")
 
 	size := r.u32("data_size")
