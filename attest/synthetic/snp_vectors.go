@@ -220,3 +220,11 @@ func snpNotMade() []snpSpec {
 
 // serial is a certificate's serial number, for a list.
 func serial(a *AMDAuthority) []*big.Int { return []*big.Int{a.Certificate.SerialNumber} }
+
+// must is for what cannot fail short of a broken machine.
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
