@@ -10,10 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/donjon-tee/donjon/attest/evidence"
-	"github.com/donjon-tee/donjon/attest/snp"
 	silicon "github.com/donjon-tee/donjon/silicon/snp"
 )
 
