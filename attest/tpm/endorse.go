@@ -116,7 +116,7 @@ func path(leaf *x509.Certificate, pool []*x509.Certificate, o *format.Options) [
 
 // usable says why the chain does not make the leaf an attestation key's certificate.
 func (v *Verifier) usable(leaf *x509.Certificate, chain []*x509.Certificate) error {
-	if err := pki.VerifyChain(chain, v.Cache); err != nil {
+	if err := pki.VerifyChain(chain, &v.links); err != nil {
 		return err
 	}
 	switch {
@@ -156,7 +156,7 @@ func (v *Verifier) revocation(chain []*x509.Certificate, o *format.Options) []ve
 			code = verdict.RootCRL
 		}
 		const source = "RFC 5280, section 6.3"
-		got := pki.Revoked([]*x509.Certificate{c}, chain[i+1], lists, o.At, o.MaxAge, v.Cache)
+		got := pki.Revoked([]*x509.Certificate{c}, chain[i+1], lists, o.At, o.MaxAge, &v.links)
 		switch {
 		case got.Revoked != nil:
 			out = append(out, verdict.Fail(code, c.Subject.String()+" is revoked", "no certificate of the chain on its issuer's list").From(source))
