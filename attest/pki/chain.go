@@ -9,6 +9,7 @@ package pki
 
 import (
 	"bytes"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
@@ -18,6 +19,10 @@ import (
 
 // MaxChain bounds a chain, root included.
 const MaxChain = 8
+
+// MaxRSABits bounds an issuer's RSA key: a certificate that came along with the
+// evidence must not choose how long its own signature takes to check.
+const MaxRSABits = 8192
 
 // Hash is the SHA-256 of a certificate's or list's DER.
 type Hash [32]byte
@@ -73,6 +78,9 @@ func link(c, issuer *x509.Certificate, below int, cache *Cache) error {
 		return errors.New("the issuer's key may not sign certificates")
 	case c != issuer && issuer.MaxPathLen >= 0 && (issuer.MaxPathLen > 0 || issuer.MaxPathLenZero) && below > issuer.MaxPathLen:
 		return fmt.Errorf("the issuer allows %d certificates between, found %d", issuer.MaxPathLen, below)
+	}
+	if k, ok := issuer.PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() > MaxRSABits {
+		return fmt.Errorf("the issuer's RSA key has %d bits, wanted at most %d", k.N.BitLen(), MaxRSABits)
 	}
 	key := linkKey(c, issuer)
 	if cache.Has(key) {

@@ -31,23 +31,26 @@ var kdsArc = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 3704, 1}
 // the TCB would be lost.
 func ParseEndorsement(c *x509.Certificate) (Endorsement, error) {
 	var e Endorsement
-	levels := map[int]*byte{1: &e.BootLoader, 2: &e.TEE, 3: &e.SNP, 8: &e.Microcode, 9: &e.FMC}
-	seen := map[string]bool{}
+	var seen uint32 // bit n: arc n; bit 16+n: arc 3.n
 	for _, x := range c.Extensions {
 		if len(x.Id) <= len(kdsArc) || !x.Id[:len(kdsArc)].Equal(kdsArc) {
 			continue
 		}
-		name := x.Id.String()
-		if seen[name] {
-			return e, fmt.Errorf("snp: the certificate carries %s twice", name)
+		arc := x.Id[len(kdsArc):]
+		bit, err := extensionBit(arc)
+		if err == nil && seen&bit != 0 {
+			err = errors.New("it stands twice")
 		}
-		seen[name] = true
-		if err := e.extension(x.Id[len(kdsArc):], x.Value, levels); err != nil {
-			return e, fmt.Errorf("snp: the certificate's %s: %w", name, err)
+		if err == nil {
+			seen |= bit
+			err = e.extension(arc, x.Value)
+		}
+		if err != nil {
+			return e, fmt.Errorf("snp: the certificate's %s: %w", x.Id, err)
 		}
 	}
-	for _, n := range []int{1, 2, 3, 8} {
-		if !seen[fmt.Sprintf("%s.3.%d", kdsArc, n)] {
+	for _, n := range [...]int{1, 2, 3, 8} {
+		if seen&(1<<(16+n)) == 0 {
 			return e, fmt.Errorf("snp: the certificate lacks %s.3.%d, a level of the TCB: it is no VCEK or VLEK", kdsArc, n)
 		}
 	}
@@ -57,7 +60,34 @@ func ParseEndorsement(c *x509.Certificate) (Endorsement, error) {
 	return e, nil
 }
 
-func (e *Endorsement) extension(arc []int, value []byte, levels map[int]*byte) error {
+func extensionBit(arc []int) (uint32, error) {
+	switch {
+	case len(arc) == 1 && arc[0] >= 1 && arc[0] <= 5 && arc[0] != 3:
+		return 1 << arc[0], nil
+	case len(arc) == 2 && arc[0] == 3 && arc[1] >= 1 && arc[1] <= 9:
+		return 1 << (16 + arc[1]), nil
+	}
+	return 0, errors.New("an unknown extension")
+}
+
+// level is where a level of the TCB goes; nil: the number is reserved.
+func (e *Endorsement) level(n int) *byte {
+	switch n {
+	case 1:
+		return &e.BootLoader
+	case 2:
+		return &e.TEE
+	case 3:
+		return &e.SNP
+	case 8:
+		return &e.Microcode
+	case 9:
+		return &e.FMC
+	}
+	return nil
+}
+
+func (e *Endorsement) extension(arc []int, value []byte) error {
 	switch {
 	case len(arc) == 1 && arc[0] == 1: // the structure's version
 		v, err := integer(value)
@@ -88,27 +118,26 @@ func (e *Endorsement) extension(arc []int, value []byte, levels map[int]*byte) e
 		if err != nil {
 			return err
 		}
-		if arc[1] == 9 {
-			e.HasFMC = true
-		}
-		if p := levels[arc[1]]; p != nil {
+		e.HasFMC = e.HasFMC || arc[1] == 9
+		if p := e.level(arc[1]); p != nil {
 			*p = v
-			return nil
-		}
-		if arc[1] < 4 || arc[1] > 7 || v != 0 { // 4 to 7 are reserved
-			return fmt.Errorf("an unknown level of the TCB, %d", v)
+		} else if v != 0 {
+			return fmt.Errorf("a reserved level of the TCB, %d", v)
 		}
 		return nil
 	}
 	return errors.New("an unknown extension")
 }
 
+// integer reads an INTEGER from 0 to 255 in its one DER form.
 func integer(der []byte) (byte, error) {
-	var v int
-	if rest, err := asn1.Unmarshal(der, &v); err != nil || len(rest) > 0 || v < 0 || v > 255 {
-		return 0, fmt.Errorf("found %x, wanted an INTEGER from 0 to 255", der)
+	switch {
+	case len(der) == 3 && der[0] == asn1.TagInteger && der[1] == 1 && der[2] < 0x80:
+		return der[2], nil
+	case len(der) == 4 && der[0] == asn1.TagInteger && der[1] == 2 && der[2] == 0 && der[3] >= 0x80:
+		return der[3], nil
 	}
-	return byte(v), nil
+	return 0, fmt.Errorf("found %.8x, wanted an INTEGER from 0 to 255", der)
 }
 
 // ia5 reads an IA5String; encoding/asn1 would take a string of another type too.

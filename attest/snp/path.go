@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/donjon-tee/donjon/attest/claims"
+	"github.com/donjon-tee/donjon/attest/collateral"
 	"github.com/donjon-tee/donjon/attest/format"
 	"github.com/donjon-tee/donjon/attest/pki"
 	"github.com/donjon-tee/donjon/attest/verdict"
@@ -34,14 +35,15 @@ func (p *path) root() claims.Root {
 	return claims.Root{Name: c.Subject.CommonName, SHA256: h[:], Simulated: p.product == nil}
 }
 
-// maxTries bounds how many chains are tried for one endorsement key.
-const maxTries = 64
+// maxTries bounds how many chains through certificates of the collateral are tried
+// for one report, whatever came along with it.
+const maxTries = 256
 
 // find looks for the leaf's chain: by the pinned intermediate, which needs one
 // signature; else through intermediates of the collateral, to a pinned root or to a
 // self-signed one of the collateral. One that ends at a pinned or a named root is
 // preferred.
-func (v *Verifier) find(leaf *x509.Certificate, vlek bool, products []Product, o *format.Options) path {
+func (v *Verifier) find(leaf *x509.Certificate, vlek bool, products []Product, o *format.Options, tries *int) path {
 	if leaf.SignatureAlgorithm != x509.SHA384WithRSAPSS {
 		return path{chain: []*x509.Certificate{leaf}, err: fmt.Errorf("snp: the certificate is signed with %s, wanted RSA-PSS with SHA-384", leaf.SignatureAlgorithm)}
 	}
@@ -61,19 +63,21 @@ func (v *Verifier) find(leaf *x509.Certificate, vlek bool, products []Product, o
 	if o.Collateral == nil {
 		return worst
 	}
-	tries := 0
+	certs := o.Collateral.Certificates
+	certs = certs[:min(len(certs), collateral.MaxCertificates)]
 	var unnamed *path
-	for _, mid := range o.Collateral.Certificates {
+	for _, mid := range certs {
 		if !mid.IsCA || !bytes.Equal(mid.RawSubject, leaf.RawIssuer) || bytes.Equal(mid.RawSubject, mid.RawIssuer) {
 			continue
 		}
-		roots := rootsFor(mid, products, o)
+		roots := rootsFor(mid, products, certs)
 		if len(roots) == 0 {
 			worst.err = fmt.Errorf("snp: the issuer of %s, %s, is neither built in nor at hand", mid.Subject, mid.Issuer)
 		}
 		for _, root := range roots {
-			if tries++; tries > maxTries {
-				break
+			if *tries++; *tries > maxTries {
+				worst.err = fmt.Errorf("snp: more than %d chains to try", maxTries)
+				return worst
 			}
 			got, err := v.through(leaf, mid, root, vlek, products, o)
 			switch {
@@ -93,14 +97,14 @@ func (v *Verifier) find(leaf *x509.Certificate, vlek bool, products []Product, o
 }
 
 // rootsFor gives the self-issued certificates that mid names as its issuer.
-func rootsFor(mid *x509.Certificate, products []Product, o *format.Options) []*x509.Certificate {
+func rootsFor(mid *x509.Certificate, products []Product, certs []*x509.Certificate) []*x509.Certificate {
 	var out []*x509.Certificate
 	for i := range products {
 		if ark := products[i].ARK; bytes.Equal(mid.RawIssuer, ark.RawSubject) {
 			out = append(out, ark)
 		}
 	}
-	for _, c := range o.Collateral.Certificates {
+	for _, c := range certs {
 		if c.IsCA && bytes.Equal(c.RawSubject, c.RawIssuer) && bytes.Equal(mid.RawIssuer, c.RawSubject) {
 			out = append(out, c)
 		}
@@ -128,6 +132,9 @@ func (v *Verifier) through(leaf, mid, root *x509.Certificate, vlek bool, product
 // one of AMD's that is built in. What it says of the leaf is what stands in it.
 func (v *Verifier) Chain(certs []*x509.Certificate, o *format.Options) format.Result {
 	var res format.Result
+	if o == nil {
+		o = &format.Options{}
+	}
 	products, err := v.roots()
 	if err == nil && (len(certs) == 0 || len(certs) > pki.MaxChain) {
 		err = fmt.Errorf("snp: a chain of %d certificates, wanted 1 to %d", len(certs), pki.MaxChain)
@@ -303,7 +310,7 @@ func (v *Verifier) revoked(certs []*x509.Certificate, issuer *x509.Certificate, 
 	if o.Collateral != nil {
 		lists = o.Collateral.Lists
 	}
-	return pki.Revoked(certs, issuer, lists, o.At, o.MaxAge, &v.links)
+	return pki.Revoked(certs, issuer, lists, o.At, o.MaxAge, &v.lists)
 }
 
 func revocation(code verdict.Code, rev pki.Revocation) verdict.Check {

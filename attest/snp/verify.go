@@ -28,7 +28,8 @@ const (
 // goroutines at once. It remembers, bounded, which signatures of certificates and
 // revocation lists hold, and nothing about reports, validity or revocation.
 type Verifier struct {
-	links pki.Cache
+	links pki.Cache // between certificates
+	lists pki.Cache // of revocation lists: many endorsement keys do not push them out
 
 	once     sync.Once
 	products []Product
@@ -89,6 +90,7 @@ type candidate struct {
 	misfits []string
 	path    path
 	sigErr  error
+	tried   bool // the signature was looked at
 	hidden  bool // the report hides the chip id
 }
 
@@ -99,7 +101,9 @@ func (c *candidate) String() string {
 	return fmt.Sprintf("a VCEK of %s for chip %x, TCB %016x", c.e.Product, c.e.HWID, uint64(c.e.TCB()))
 }
 
-func (c *candidate) good() bool { return len(c.misfits) == 0 && c.path.ok() && c.sigErr == nil }
+func (c *candidate) good() bool {
+	return len(c.misfits) == 0 && c.path.ok() && c.tried && c.sigErr == nil
+}
 
 // choose finds the endorsement key that fits chip, TCB, signer and signature. Where
 // none does it gives the one that comes closest, so that the verdict can say what does
@@ -110,8 +114,10 @@ func (v *Verifier) choose(raw []byte, r Report, products []Product, o *format.Op
 		return nil, nil
 	}
 	certs := o.Collateral.Certificates
+	certs = certs[:min(len(certs), collateral.MaxCertificates)]
+	tries := 0
 	var near *candidate
-	for _, cert := range certs[:min(len(certs), collateral.MaxCertificates)] {
+	for _, cert := range certs {
 		if cert.IsCA {
 			continue
 		}
@@ -132,9 +138,11 @@ func (v *Verifier) choose(raw []byte, r Report, products []Product, o *format.Op
 			}
 			continue
 		}
-		v.try(raw, c, products, o)
-		if c.good() {
-			return c, nil
+		v.tryPath(c, products, o, &tries)
+		if c.path.ok() {
+			if c.trySignature(raw); c.good() {
+				return c, nil
+			}
 		}
 		if best == nil || c.path.ok() && !best.path.ok() {
 			best = c
@@ -142,22 +150,29 @@ func (v *Verifier) choose(raw []byte, r Report, products []Product, o *format.Op
 	}
 	if best == nil && near != nil {
 		best = near
-		v.try(raw, best, products, o)
+		v.tryPath(best, products, o, &tries)
+	}
+	if best != nil && !best.tried {
+		best.trySignature(raw)
 	}
 	return best, unread
 }
 
-// try verifies the candidate's chain and, with its key, the report.
-func (v *Verifier) try(raw []byte, c *candidate, products []Product, o *format.Options) {
-	c.path = v.find(c.cert, c.e.CSP != "", products, o)
+// tryPath looks for the candidate's chain.
+func (v *Verifier) tryPath(c *candidate, products []Product, o *format.Options, tries *int) {
+	c.path = v.find(c.cert, c.e.CSP != "", products, o, tries)
 	if anchored := c.path.product; anchored != nil && anchored.Name != c.e.ProductLine() {
 		c.misfits = append(c.misfits, fmt.Sprintf("the certificate is for %s, its root is of %s", c.e.ProductLine(), anchored.Name))
 	}
+}
+
+// trySignature verifies the report with the candidate's key.
+func (c *candidate) trySignature(raw []byte) {
 	key, err := endorsementKey(c.cert)
 	if err == nil {
 		err = Verify(raw, key)
 	}
-	c.sigErr = err
+	c.sigErr, c.tried = err, true
 }
 
 // endorsementKey gives the key of a VCEK or VLEK: ECDSA on P-384.
@@ -184,7 +199,7 @@ func signerOf(c *x509.Certificate, r Report, products []Product, certs []*x509.C
 			return true
 		}
 	}
-	for _, mid := range certs[:min(len(certs), collateral.MaxCertificates)] {
+	for _, mid := range certs {
 		if mid.IsCA && bytes.Equal(c.RawIssuer, mid.RawSubject) && !amd(mid, products) {
 			return true
 		}
