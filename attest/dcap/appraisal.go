@@ -54,7 +54,7 @@ func (a *appraisal) chain() {
 		a.r.Add(verdict.Fail(verdict.Chain, err.Error(), "PCK, CA and root, each signed by the next").From(srcPCK))
 		return
 	}
-	a.r.Add(verdict.Pass(verdict.Chain, fmt.Sprintf("%s, %s, %s", a.c.pck.Subject.CommonName, a.c.ca.Subject.CommonName, a.root.Subject.CommonName)).From(srcPCK))
+	a.r.Add(verdict.Pass(verdict.Chain, a.c.pck.Subject.CommonName+", "+a.c.ca.Subject.CommonName+", "+a.root.Subject.CommonName).From(srcPCK))
 }
 
 // collateral compares the platform with Intel's documents, then looks at validity
@@ -64,7 +64,7 @@ func (a *appraisal) collateral() {
 	if a.o.Collateral != nil {
 		set = *a.o.Collateral
 	}
-	signers := a.v.signers(a.root, a.o)
+	signers := a.v.signers(a.root, a.rootHash, a.o)
 	info := a.tcbInfo(set.TCBInfos, signers)
 	qe := a.qeIdentity(set.QEIdentities, signers)
 	var used []*x509.Certificate
@@ -84,7 +84,8 @@ func (a *appraisal) until(t time.Time) {
 }
 
 func (a *appraisal) certificates(used []*x509.Certificate, lists []*x509.RevocationList) {
-	all := append([]*x509.Certificate{a.c.pck, a.c.ca, a.root}, used...)
+	all := append(make([]*x509.Certificate, 0, 5), a.c.pck, a.c.ca, a.root)
+	all = append(all, used...)
 	if until, err := pki.Validity(all, a.o.At); err != nil {
 		a.r.Add(verdict.Skip(verdict.CertificateValidity, err.Error(), "judge at a time when the chain was valid (--at), or get a quote with a newer chain").From(srcPCK))
 	} else {
@@ -114,25 +115,25 @@ func (a *appraisal) revoked(code verdict.Code, certs []*x509.Certificate, issuer
 }
 
 // tcbInfo chooses the TCB info for this platform and TEE; nil: none is at hand.
-func (a *appraisal) tcbInfo(docs []collateral.Document, signers []*x509.Certificate) *chosen {
+func (a *appraisal) tcbInfo(docs []collateral.Document, signers []*signer) *chosen {
 	p, id := a.c.platform, "SGX"
 	if a.q.TDX {
 		id = "TDX"
 	}
-	wanted := fmt.Sprintf("%s TCB info for FMSPC %x, PCE id %x", id, p.FMSPC, p.PCEID)
 	best, others := a.v.choose(docs, false, signers, a.o, func(d *parsed) bool {
 		return d.info.ID == id && string(d.info.FMSPC) == string(p.FMSPC) && string(d.info.PCEID) == string(p.PCEID)
 	})
 	if best == nil {
+		wanted := fmt.Sprintf("%s TCB info for FMSPC %x, PCE id %x", id, p.FMSPC, p.PCEID)
 		a.r.Add(verdict.Skip(verdict.TCBInfoMatch, "at hand: "+orNone(others), fetchHint).Want(wanted).From(srcTCBInfo))
 		return nil
 	}
-	a.r.Add(verdict.Pass(verdict.TCBInfoMatch, describe(best.parsed)).From(srcTCBInfo))
+	a.r.Add(verdict.Pass(verdict.TCBInfoMatch, best.name).From(srcTCBInfo))
 	return a.sound(best, signers, verdict.TCBInfoSignature, verdict.TCBInfoCurrent, srcTCBInfo)
 }
 
 // qeIdentity chooses the QE identity and compares the quoting enclave with it.
-func (a *appraisal) qeIdentity(docs []collateral.Document, signers []*x509.Certificate) *chosen {
+func (a *appraisal) qeIdentity(docs []collateral.Document, signers []*signer) *chosen {
 	id := "QE"
 	if a.q.TDX {
 		id = "TD_QE"
@@ -161,7 +162,7 @@ func (a *appraisal) qeIdentity(docs []collateral.Document, signers []*x509.Certi
 
 // sound says whether Intel signed the document and whether it is current. A document
 // that Intel signed is used even where it is stale: what is bad in it stays bad.
-func (a *appraisal) sound(d *chosen, signers []*x509.Certificate, signature, current verdict.Code, source string) *chosen {
+func (a *appraisal) sound(d *chosen, signers []*signer, signature, current verdict.Code, source string) *chosen {
 	switch {
 	case d.signer != nil:
 		a.r.Add(verdict.Pass(signature, "signed by "+d.signer.Subject.CommonName).From(source))
@@ -169,7 +170,7 @@ func (a *appraisal) sound(d *chosen, signers []*x509.Certificate, signature, cur
 		a.r.Add(verdict.Skip(signature, "no TCB signing certificate under this root is at hand", fetchHint).From(source))
 		return nil
 	default:
-		a.r.Add(verdict.Fail(signature, describe(d.parsed)+": the signature does not hold under any TCB signing certificate at hand", "Intel's signature").From(source))
+		a.r.Add(verdict.Fail(signature, d.name+": the signature does not hold under any TCB signing certificate at hand", "Intel's signature").From(source))
 		return nil
 	}
 	w := d.window()
@@ -177,7 +178,7 @@ func (a *appraisal) sound(d *chosen, signers []*x509.Certificate, signature, cur
 	if d.stale != "" {
 		a.r.Add(verdict.Skip(current, d.stale, fetchHint).Want("current at " + day(a.o.At)).From(source))
 	} else {
-		a.r.Add(verdict.Pass(current, fmt.Sprintf("%s to %s, evaluation number %d", day(w.IssueDate), day(w.NextUpdate), d.evaluation())).From(source))
+		a.r.Add(verdict.Pass(current, d.current).From(source))
 	}
 	return d
 }

@@ -5,7 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/sha256"
 	"crypto/x509"
-	"math/big"
+	"fmt"
 	"strings"
 
 	"github.com/donjon-tee/donjon/attest/collateral"
@@ -18,7 +18,10 @@ type parsed struct {
 	info *tcbInfo
 	qe   *qeIdentity
 	err  error
-	hash pki.Hash // of body and signature
+	body []byte // a copy
+	// What it is and when it is current, in words.
+	name, current string
+	hash          pki.Hash // of kind, signature and body
 }
 
 func (p *parsed) window() window {
@@ -35,10 +38,18 @@ func (p *parsed) evaluation() uint32 {
 	return *p.qe.Evaluation
 }
 
-// document parses a document, or remembers that it did.
+// document parses a document, or remembers that it did. What is remembered is found
+// by the signature and compared as a whole: that is faster than a hash.
 func (v *Verifier) document(d *collateral.Document, isQE bool) *parsed {
 	if len(d.Body) > maxDocument || len(d.Signature) != 64 {
 		return &parsed{err: errBadDocument}
+	}
+	key := pki.Hash(d.Signature[:32])
+	if isQE {
+		key[0] ^= 0xff // a document may be offered as both
+	}
+	if p, ok := v.documents.Get(key); ok && bytes.Equal(p.body, d.Body) && (p.qe != nil) == isQE {
+		return p
 	}
 	h := sha256.New()
 	label := "tcb\x00"
@@ -48,16 +59,18 @@ func (v *Verifier) document(d *collateral.Document, isQE bool) *parsed {
 	h.Write([]byte(label))
 	h.Write(d.Signature)
 	h.Write(d.Body)
-	p := &parsed{hash: pki.Hash(h.Sum(nil))}
-	if known, ok := v.documents.Get(p.hash); ok {
-		return known
-	}
+	p := &parsed{hash: pki.Hash(h.Sum(nil)), body: bytes.Clone(d.Body)}
 	if isQE {
-		p.qe, p.err = parseQEIdentity(d.Body)
+		p.qe, p.err = parseQEIdentity(p.body)
 	} else {
-		p.info, p.err = parseTCBInfo(d.Body)
+		p.info, p.err = parseTCBInfo(p.body)
 	}
-	v.documents.Put(p.hash, p)
+	if p.err == nil {
+		p.name = describe(p)
+		w := p.window()
+		p.current = fmt.Sprintf("%s to %s, evaluation number %d", day(w.IssueDate), day(w.NextUpdate), p.evaluation())
+		v.documents.Put(key, p)
+	}
 	return p
 }
 
@@ -71,7 +84,7 @@ type chosen struct {
 // choose gives the best document of those that fit: one that Intel signed before
 // one of which that cannot be said, a current one before a stale one, then the
 // highest evaluation number, then the youngest. others names what did not fit.
-func (v *Verifier) choose(docs []collateral.Document, isQE bool, signers []*x509.Certificate, o *format.Options, fits func(*parsed) bool) (best *chosen, others []string) {
+func (v *Verifier) choose(docs []collateral.Document, isQE bool, signers []*signer, o *format.Options, fits func(*parsed) bool) (best *chosen, others []string) {
 	for i := range docs[:min(len(docs), collateral.MaxDocuments)] {
 		p := v.document(&docs[i], isQE)
 		if p.err != nil {
@@ -79,13 +92,13 @@ func (v *Verifier) choose(docs []collateral.Document, isQE bool, signers []*x509
 			continue
 		}
 		if !fits(p) {
-			others = append(others, describe(p))
+			others = append(others, p.name)
 			continue
 		}
 		c := &chosen{parsed: p, stale: p.window().stale(o.At, o.MaxAge)}
 		for _, s := range signers {
-			if v.signed(&docs[i], p.hash, s) {
-				c.signer = s
+			if v.signed(&docs[i], p, s) {
+				c.signer = s.cert
 				break
 			}
 		}
@@ -118,17 +131,19 @@ func describe(p *parsed) string {
 	return "QE identity " + p.qe.ID
 }
 
-// signed says whether key signed the document's body, or remembers that it did.
-func (v *Verifier) signed(d *collateral.Document, hash pki.Hash, signer *x509.Certificate) bool {
+// signed says whether signer signed the document, or remembers that it did. The
+// hash covers all of the signature; what is remembered is found by half of it.
+func (v *Verifier) signed(d *collateral.Document, p *parsed, s *signer) bool {
 	h := sha256.New()
 	h.Write([]byte("donjon dcap document\x00"))
-	h.Write(hash[:])
-	h.Write(signer.RawSubjectPublicKeyInfo)
+	h.Write(p.hash[:])
+	h.Write(d.Signature)
+	h.Write(s.cert.RawSubjectPublicKeyInfo)
 	key := pki.Hash(h.Sum(nil))
 	if v.signatures.Has(key) {
 		return true
 	}
-	k, ok := signer.PublicKey.(*ecdsa.PublicKey)
+	k, ok := s.cert.PublicKey.(*ecdsa.PublicKey)
 	if !ok || !verify64(k, d.Body, d.Signature) {
 		return false
 	}
@@ -143,34 +158,84 @@ func verify64(k *ecdsa.PublicKey, msg, sig []byte) bool {
 		return false
 	}
 	h := sha256.Sum256(msg)
-	return ecdsa.Verify(k, h[:], new(big.Int).SetBytes(sig[:32]), new(big.Int).SetBytes(sig[32:]))
+	var der [72]byte
+	return ecdsa.VerifyASN1(k, h[:], derSignature(der[:0], sig))
+}
+
+// derSignature appends the DER form of a signature of 64 bytes: at most 72 bytes.
+func derSignature(out, sig []byte) []byte {
+	out = append(out, 0x30, 0)
+	for _, n := range [][]byte{sig[:32], sig[32:]} {
+		for len(n) > 1 && n[0] == 0 {
+			n = n[1:]
+		}
+		if n[0] >= 0x80 {
+			out = append(out, 2, byte(len(n)+1), 0)
+		} else {
+			out = append(out, 2, byte(len(n)))
+		}
+		out = append(out, n...)
+	}
+	out[1] = byte(len(out) - 2)
+	return out
 }
 
 // maxSigners bounds how many TCB signing certificates are tried.
 const maxSigners = 8
 
+// signer is a TCB signing certificate that a root issued.
+type signer struct {
+	cert *x509.Certificate
+	root pki.Hash
+}
+
 // signers gives the TCB signing certificates at hand that root issued, those that
 // are valid at the time first.
-func (v *Verifier) signers(root *x509.Certificate, o *format.Options) []*x509.Certificate {
+func (v *Verifier) signers(root *x509.Certificate, rootHash pki.Hash, o *format.Options) []*signer {
 	if o.Collateral == nil {
 		return nil
 	}
-	var out, expired []*x509.Certificate
+	var out, expired []*signer
+next:
 	for _, c := range o.Collateral.Certificates {
 		if len(out)+len(expired) == maxSigners {
 			break
 		}
-		if c.IsCA || !strings.HasSuffix(c.Subject.CommonName, "SGX TCB Signing") || !bytes.Equal(c.RawIssuer, root.RawSubject) || p256(c) != nil {
+		if c.IsCA || !strings.HasSuffix(c.Subject.CommonName, "SGX TCB Signing") || !bytes.Equal(c.RawIssuer, root.RawSubject) {
 			continue
 		}
-		if c.KeyUsage&x509.KeyUsageDigitalSignature == 0 || pki.VerifyChain([]*x509.Certificate{c, root}, &v.signatures) != nil {
-			continue
+		for _, list := range [2][]*signer{out, expired} {
+			for _, s := range list {
+				if bytes.Equal(s.cert.Raw, c.Raw) {
+					continue next
+				}
+			}
 		}
-		if o.At.Before(c.NotBefore) || o.At.After(c.NotAfter) {
-			expired = append(expired, c)
-			continue
+		s := v.signer(c, root, rootHash)
+		switch {
+		case s == nil:
+		case o.At.Before(c.NotBefore) || o.At.After(c.NotAfter):
+			expired = append(expired, s)
+		default:
+			out = append(out, s)
 		}
-		out = append(out, c)
 	}
 	return append(out, expired...)
+}
+
+// signer checks that root issued c, or remembers that it did; nil: it did not.
+func (v *Verifier) signer(c, root *x509.Certificate, rootHash pki.Hash) *signer {
+	if len(c.Signature) < 40 || c.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
+		return nil
+	}
+	key := pki.Hash(c.Signature[4:36])
+	if s, ok := v.signersSeen.Get(key); ok && s.root == rootHash && bytes.Equal(s.cert.Raw, c.Raw) {
+		return s
+	}
+	if p256(c) != nil || pki.VerifyChain([]*x509.Certificate{c, root}, &v.signatures) != nil {
+		return nil
+	}
+	s := &signer{cert: c, root: rootHash}
+	v.signersSeen.Put(key, s)
+	return s
 }

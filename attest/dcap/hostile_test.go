@@ -166,7 +166,7 @@ func TestStrictJSON(t *testing.T) {
 func TestMemoryIsBounded(t *testing.T) {
 	x := forms(t)[0]
 	v := &Verifier{}
-	v.chains.Size, v.documents.Size, v.links.Size, v.signatures.Size = 4, 4, 4, 4
+	v.chains.Size, v.documents.Size, v.links.Size, v.signatures.Size, v.signersSeen.Size = 4, 4, 4, 4, 4
 	for n := range 40 {
 		s := *x.Collateral
 		d := s.TCBInfos[0]

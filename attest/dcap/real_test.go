@@ -2,7 +2,9 @@ package dcap
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
@@ -268,5 +270,75 @@ func TestPinnedRoot(t *testing.T) {
 	}
 	if err := c.CheckSignatureFrom(c); err != nil {
 		t.Error(err)
+	}
+}
+
+// The Enarx request holds a quote, revocation lists and a TCB info, and no QE
+// identity. The whole request is judged elsewhere.
+func TestRealSteward(t *testing.T) {
+	csr, err := x509.ParseCertificateRequest(evidence(t, "steward/icelake-xeon.csr.der"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var in struct {
+		Quote []byte
+		Lists struct {
+			Entries []struct {
+				URL  string `asn1:"utf8"`
+				List asn1.RawValue
+			}
+		}
+		TCB   struct {
+			Certs  []asn1.RawValue
+			Report []byte
+		}
+	}
+	for _, x := range csr.Extensions {
+		if x.Id.String() == "1.3.6.1.4.1.58270.1.2" {
+			if _, err := asn1.Unmarshal(x.Value, &in); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	set := &collateral.Set{}
+	for _, l := range in.Lists.Entries {
+		set.Lists = append(set.Lists, list(t, l.List.FullBytes))
+	}
+	for _, c := range in.TCB.Certs {
+		cert, err := x509.ParseCertificate(c.FullBytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		set.Certificates = append(set.Certificates, cert)
+	}
+	var report struct {
+		TCBInfo   json.RawMessage `json:"tcbInfo"`
+		Signature string          `json:"signature"`
+	}
+	if err := json.Unmarshal(in.TCB.Report, &report); err != nil {
+		t.Fatal(err)
+	}
+	set.TCBInfos = []collateral.Document{{Body: report.TCBInfo, Signature: unhex(t, report.Signature)}}
+	r := (&Verifier{}).Verify(in.Quote, &format.Options{At: noon("2023-02-01"), Collateral: set})
+	for _, k := range r.Checks {
+		if (k.Status != verdict.Passed) != (k.Code == verdict.QEIdentity) {
+			t.Errorf("%s %s: found %s, wanted %s", k.Code, k.Status, k.Found, k.Wanted)
+		}
+	}
+	allowed := "INTEL-SA-00289 INTEL-SA-00381 INTEL-SA-00389 INTEL-SA-00477 INTEL-SA-00586 INTEL-SA-00614 INTEL-SA-00615 INTEL-SA-00617 INTEL-SA-00657"
+	if r.Claims.Intel.Status != OutOfDate || len(r.Claims.Intel.AdvisoryIDs) == 0 {
+		t.Errorf("found %s %v", r.Claims.Intel.Status, r.Claims.Intel.AdvisoryIDs)
+	}
+	for _, a := range r.Claims.Intel.AdvisoryIDs {
+		if !strings.Contains(allowed, a) {
+			t.Errorf("the policy of the evidence does not allow %s", a)
+		}
+	}
+	if got := r.Claims.SGX.MRENCLAVE.String(); got != "4046ea255f0455131a024e1265ac1ebd131fdbd1240f1712a00381f6f04e8c15" {
+		t.Errorf("found MRENCLAVE %s", got)
+	}
+	spki := sha256.Sum256(csr.RawSubjectPublicKeyInfo)
+	if !bytes.Equal(r.Claims.ReportData[:32], spki[:]) {
+		t.Errorf("found report data %s, wanted %x", r.Claims.ReportData, spki)
 	}
 }

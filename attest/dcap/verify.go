@@ -6,10 +6,13 @@ import (
 	"crypto/elliptic"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/donjon-tee/donjon/attest/format"
@@ -34,10 +37,14 @@ const fetchHint = "fetch Intel's collateral for this platform, or give it with -
 // documents and which signatures hold; what changes with time is looked at each
 // time. The zero value works; many goroutines may use one. It must not be copied.
 type Verifier struct {
-	signatures pki.Cache
-	chains     pki.Memo[*pckChain]
-	links      pki.Memo[error]
-	documents  pki.Memo[*parsed]
+	signatures  pki.Cache
+	chains      pki.Memo[*pckChain]
+	links       pki.Memo[error]
+	documents   pki.Memo[*parsed]
+	signersSeen pki.Memo[*signer]
+
+	once sync.Once
+	seed maphash.Seed
 }
 
 // pckChain is a quote's certification data taken apart. It is shared and never
@@ -47,6 +54,8 @@ type pckChain struct {
 	key           *ecdsa.PublicKey  // the PCK's
 	platform      *Platform
 	hash          pki.Hash // of the certification data
+	rootHash      pki.Hash // of root
+	data          []byte   // the certification data, a copy
 	err           error
 }
 
@@ -93,28 +102,34 @@ func (q *Quote) String() string {
 	return fmt.Sprintf("%s quote, version %d, body type %d", map[bool]string{false: "SGX", true: "TDX"}[q.TDX], q.Version, q.BodyType)
 }
 
+// chain parses certification data, or remembers that it did. What is remembered is
+// found by a quick hash and compared as a whole.
 func (v *Verifier) chain(data []byte) *pckChain {
-	h := pki.Hash(sha256.Sum256(data))
-	if c, ok := v.chains.Get(h); ok {
+	v.once.Do(func() { v.seed = maphash.MakeSeed() })
+	var key pki.Hash
+	binary.LittleEndian.PutUint64(key[:], maphash.Bytes(v.seed, data))
+	if c, ok := v.chains.Get(key); ok && bytes.Equal(c.data, data) {
 		return c
 	}
-	c := &pckChain{hash: h}
+	c := &pckChain{hash: sha256.Sum256(data), data: bytes.Clone(data)}
 	var certs []*x509.Certificate
-	if certs, c.err = parseChain(data); c.err == nil {
-		c.pck, c.ca, c.key = certs[0], certs[1], certs[0].PublicKey.(*ecdsa.PublicKey)
-		if len(certs) == 3 {
-			c.root = certs[2]
-		}
-		c.platform, c.err = ParsePlatform(c.pck)
+	if certs, c.err = parseChain(c.data); c.err != nil {
+		return c
 	}
-	v.chains.Put(h, c)
+	c.pck, c.ca, c.key = certs[0], certs[1], certs[0].PublicKey.(*ecdsa.PublicKey)
+	if len(certs) == 3 {
+		c.root, c.rootHash = certs[2], pki.Fingerprint(certs[2])
+	}
+	if c.platform, c.err = ParsePlatform(c.pck); c.err == nil {
+		v.chains.Put(key, c)
+	}
 	return c
 }
 
 // rootFor finds a root that may vouch and that issued the CA.
 func (v *Verifier) rootFor(c *pckChain, o *format.Options) (root *x509.Certificate, hash pki.Hash, simulated, ok bool) {
 	if c.root != nil {
-		hash = pki.Fingerprint(c.root)
+		hash = c.rootHash
 		simulated = hash != IntelRoot()
 		return c.root, hash, simulated, !simulated || o.Named(hash)
 	}
@@ -133,7 +148,7 @@ func (v *Verifier) rootFor(c *pckChain, o *format.Options) (root *x509.Certifica
 
 // linked says whether the chain holds up to root, or remembers that it does.
 func (v *Verifier) linked(c *pckChain, root *x509.Certificate, hash pki.Hash) error {
-	key := pki.Hash(sha256.Sum256(append(c.hash[:], hash[:]...)))
+	key := pki.Hash(sha256.Sum256(append(c.hash[:len(c.hash):len(c.hash)], hash[:]...)))
 	if err, ok := v.links.Get(key); ok {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"math/big"
 	"time"
@@ -86,18 +87,19 @@ func stale(l *x509.RevocationList, at time.Time, bound time.Duration) string {
 // delta list, no unknown critical extension. cache may be nil.
 func CheckList(l *x509.RevocationList, issuer *x509.Certificate, cache *Cache) error {
 	for _, x := range l.Extensions {
-		switch id := x.Id.String(); {
-		case id == "2.5.29.27":
-			return fmt.Errorf("it is a delta list")
-		case x.Critical && id != "2.5.29.20" && id != "2.5.29.35":
-			return fmt.Errorf("it has the unknown critical extension %s", id)
+		standard := len(x.Id) == 4 && x.Id[0] == 2 && x.Id[1] == 5 && x.Id[2] == 29
+		switch {
+		case standard && x.Id[3] == 27:
+			return errors.New("it is a delta list")
+		case x.Critical && (!standard || x.Id[3] != 20 && x.Id[3] != 35):
+			return fmt.Errorf("it has the unknown critical extension %s", x.Id)
 		}
 	}
 	h := sha256.New()
-	a, b := sha256.Sum256(l.Raw), Fingerprint(issuer)
+	issued := Fingerprint(issuer)
 	h.Write([]byte("donjon pki list\x00"))
-	h.Write(a[:])
-	h.Write(b[:])
+	h.Write(issued[:])
+	h.Write(l.Raw)
 	key := Hash(h.Sum(nil))
 	if cache.Has(key) {
 		return nil
