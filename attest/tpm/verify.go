@@ -12,7 +12,6 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/sha256"
-	"crypto/subtle"
 	"crypto/x509"
 	"encoding/binary"
 	"encoding/hex"
@@ -213,7 +212,7 @@ func (q *quote) digest(e Evidence, into *claims.TPMClaims) verdict.Check {
 		pcrs[i] = clone(e.PCRs[i])
 	}
 	sum := h.Sum(nil)
-	if subtle.ConstantTimeCompare(sum, q.attest.PCRDigest) != 1 {
+	if !bytes.Equal(sum, q.attest.PCRDigest) {
 		return verdict.Fail(verdict.PCRDigest, hex.EncodeToString(sum), hex.EncodeToString(q.attest.PCRDigest)).From(source).
 			Advise("the values sent along are not those that were quoted")
 	}
