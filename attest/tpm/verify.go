@@ -15,6 +15,7 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 
 	"github.com/donjon-tee/donjon/attest/claims"
@@ -84,7 +85,7 @@ func (v *Verifier) VerifyComposite(e Evidence, snp *claims.Claims, _ *format.Opt
 		return r
 	}
 	if e.Composite == nil {
-		return malformed(&r, fmt.Errorf("tpm: found a quote alone, wanted one with an SEV-SNP report"))
+		return malformed(&r, errors.New("tpm: found a quote alone, wanted one with an SEV-SNP report"))
 	}
 	rt, err := parseRuntime(e.Composite.RuntimeData)
 	if err != nil {
