@@ -19,6 +19,7 @@ const (
 	MaxCertificates = 256
 	MaxLists        = 64
 	MaxDocuments    = 64 // TCB infos and QE identities, each
+	MaxIgnored      = 4096
 )
 
 // Set is collateral taken apart. The zero value is empty; nil is allowed wherever a
