@@ -80,10 +80,23 @@ func FuzzPublic(f *testing.F) {
 	for _, k := range keys(f) {
 		f.Add(k.Public())
 	}
+	sigs := []tpm.Signature{
+		{Scheme: tpm.AlgRSASSA, Hash: tpm.AlgSHA256, RSA: make([]byte, 256)}, {Scheme: tpm.AlgRSAPSS, Hash: tpm.AlgSHA256, RSA: make([]byte, 256)},
+		{Scheme: tpm.AlgECDSA, Hash: tpm.AlgSHA256, R: []byte{1}, S: []byte{1}},
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := tpm.ParsePublic(b)
-		if err == nil && p.Key == nil {
-			t.Error("a public area without a key")
+		if err != nil {
+			return
+		}
+		if p.Key == nil {
+			t.Fatal("a public area without a key")
+		}
+		// Whatever key this is, it can be asked.
+		for _, s := range sigs {
+			if s.Verify([]byte("never signed"), p.Key) == nil {
+				t.Error("a signature that nobody made holds")
+			}
 		}
 	})
 }

@@ -31,7 +31,7 @@ func check(r format.Result, c verdict.Code) verdict.Check {
 	return verdict.Check{}
 }
 
-func TestVectors(t *testing.T) {
+func TestT24Vectors(t *testing.T) {
 	vectors := synthetic.TPMVectors()
 	v := new(tpm.Verifier)
 	for _, c := range vectors {
@@ -79,7 +79,7 @@ func composite(t testing.TB) (q synthetic.TPMQuote, runtime []byte) {
 	return synthetic.TPMQuote{Key: k, Nonce: []byte("nonce"), Bank: tpm.AlgSHA256, PCRs: synthetic.Registers(tpm.AlgSHA256, synthetic.BootEvents()...)}, runtime
 }
 
-func TestComposite(t *testing.T) {
+func TestT21Composite(t *testing.T) {
 	q, runtime := composite(t)
 	report := bytes.Repeat([]byte{0xab}, 1184)
 	data := synthetic.RuntimeReportData(runtime)

@@ -12,10 +12,10 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/sha256"
-	"crypto/subtle"
 	"crypto/x509"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 
 	"github.com/donjon-tee/donjon/attest/claims"
@@ -85,7 +85,7 @@ func (v *Verifier) VerifyComposite(e Evidence, snp *claims.Claims, _ *format.Opt
 		return r
 	}
 	if e.Composite == nil {
-		return malformed(&r, fmt.Errorf("tpm: found a quote alone, wanted one with an SEV-SNP report"))
+		return malformed(&r, errors.New("tpm: found a quote alone, wanted one with an SEV-SNP report"))
 	}
 	rt, err := parseRuntime(e.Composite.RuntimeData)
 	if err != nil {
@@ -213,7 +213,7 @@ func (q *quote) digest(e Evidence, into *claims.TPMClaims) verdict.Check {
 		pcrs[i] = clone(e.PCRs[i])
 	}
 	sum := h.Sum(nil)
-	if subtle.ConstantTimeCompare(sum, q.attest.PCRDigest) != 1 {
+	if !bytes.Equal(sum, q.attest.PCRDigest) {
 		return verdict.Fail(verdict.PCRDigest, hex.EncodeToString(sum), hex.EncodeToString(q.attest.PCRDigest)).From(source).
 			Advise("the values sent along are not those that were quoted")
 	}
