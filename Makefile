@@ -1,5 +1,5 @@
 # make build   bin/donjon and bin/donjon-keep
-# make run     build, run the example workload in a Keep, show its proof
+# make run     build, run the example workload in a Keep, judge its proof
 # make test    install what the tests need (as root), then run all of them
 # make check   gofmt, vet, staticcheck, cross-builds (attest for macOS, Windows and the browser too)
 # make cross   donjon-keep for every processor
@@ -29,7 +29,8 @@ bench:
 run: build examples
 	nonce=$$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n'); \
 	./bin/donjon run --tee sim --evidence out/evidence.cbor --nonce $$nonce out/examples/hello && \
-	./bin/donjon inspect --nonce $$nonce out/evidence.cbor
+	./bin/donjon policy init --from out/evidence.cbor --nonce $$nonce > out/policy.toml && \
+	./bin/donjon verify --policy out/policy.toml --nonce $$nonce out/evidence.cbor
 
 # Debian 12, 13 and Ubuntu 24.04 have these names.
 PACKAGES = clang lld wasi-libc libclang-rt-dev-wasm32 rustc libstd-rust-dev-wasm32 curl openssl \

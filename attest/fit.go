@@ -41,7 +41,7 @@ func Fit(v *Verifier, evidence []byte, o Options) ([]byte, error) {
 		for _, c := range last.Checks {
 			info, ok := verdict.Lookup(c.Code)
 			if ok && info.Waivable && c.Status == verdict.NotMade && c.Waived == "" && !c.Informal && !draft.Waives(c.Code) {
-				draft.Waive = append(draft.Waive, policy.Waiver{Check: c.Code, Reason: strings.TrimSpace(c.Found)})
+				draft.Waive = append(draft.Waive, policy.Waiver{Check: c.Code, Reason: strings.TrimSpace(c.Found) + " (when this policy was written)"})
 				more = true
 			}
 		}

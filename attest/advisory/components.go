@@ -124,7 +124,7 @@ func (c Condition) judgeSNP(s *claims.SNPClaims, want uint64) (state, found stri
 		}
 		found = "current " + s.CurrentVersion + ", committed " + s.CommittedVersion
 		// What the firmware was at launch shows in the SPLs alone.
-		if state == Fixed && (s.Launch.SNP < s.Current.SNP || s.Launch == claims.SNPTCB{}) {
+		if state == Fixed && (s.Launch.SNP < s.Current.SNP || unset(s.Launch)) {
 			return CannotTell, found + ", but launched under other firmware"
 		}
 		return state, found
@@ -154,7 +154,7 @@ func views(s *claims.SNPClaims, want uint64, part func(claims.SNPTCB) uint8) (st
 		}
 	}
 	found = fmt.Sprintf("reported %d, committed %d, current %d", part(s.Reported), part(s.Committed), part(s.Current))
-	if (s.Launch == claims.SNPTCB{}) {
+	if unset(s.Launch) {
 		if state == Fixed {
 			state = CannotTell
 		}
@@ -164,6 +164,11 @@ func views(s *claims.SNPClaims, want uint64, part func(claims.SNPTCB) uint8) (st
 		state = Exposed
 	}
 	return state, found + fmt.Sprintf(", launch %d", part(s.Launch))
+}
+
+// unset says that a TCB is all zero: firmware that does not state it.
+func unset(t claims.SNPTCB) bool {
+	return (t.FMC == nil || *t.FMC == 0) && t.BootLoader == 0 && t.TEE == 0 && t.SNP == 0 && t.Microcode == 0
 }
 
 func bit(v, n uint64, op Op) (state, found string) {

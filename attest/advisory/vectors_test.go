@@ -177,6 +177,7 @@ func snpVectors() []vector {
 		{"AMD-SB-3023", Exposed, snpClaims(milan, all, 26, 222, mitigations(8, 8))}, // bit 3 is another issue's
 		{"AMD-SB-3023", Exposed, snpClaims(turin, "1a-02-1", 3, 81)},
 		{"AMD-SB-3023", CannotTell, snpClaims("", all, 27, 222)},
+		{"AMD-SB-3023", CannotTell, snpClaims(turin, "1a-02-1", 4, 81, func(s *claims.SNPClaims) { s.Launch = claims.SNPTCB{FMC: new(uint8)} })},
 
 		{"CVE-2025-38560", CannotTell, snpClaims(milan, all, 29, 222)},
 		{"AMD-SB-3024", CannotTell, snpClaims(milan, all, 29, 222)},

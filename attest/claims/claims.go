@@ -5,6 +5,9 @@ package claims
 
 import (
 	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -31,6 +34,38 @@ func (h *Hex) UnmarshalText(b []byte) error {
 }
 
 func (h Hex) String() string { return hex.EncodeToString(h) }
+
+// SVNs are security version numbers that print as a list of numbers: encoding/json
+// alone would write bytes in base64.
+type SVNs []uint8
+
+// MarshalJSON implements json.Marshaler.
+func (s SVNs) MarshalJSON() ([]byte, error) {
+	out := []byte{'['}
+	for i, v := range s {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = strconv.AppendUint(out, uint64(v), 10)
+	}
+	return append(out, ']'), nil
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (s *SVNs) UnmarshalJSON(b []byte) error {
+	var wide []uint16 // []uint8 would be read as base64
+	if err := json.Unmarshal(b, &wide); err != nil {
+		return err
+	}
+	*s = make(SVNs, len(wide))
+	for i, v := range wide {
+		if v > 255 {
+			return fmt.Errorf("security version number %d: found %d, at most 255", i, v)
+		}
+		(*s)[i] = uint8(v)
+	}
+	return nil
+}
 
 // Claims is what one piece of evidence says. Exactly one of the pointers SNP, TDX,
 // SGX and Nitro is set, or TPM alone; TPM beside SNP or TDX is a composite (a vTPM
@@ -170,9 +205,9 @@ type IntelPlatform struct {
 	CachedKeys         *bool `json:"cached_keys,omitempty"`
 	SMTEnabled         *bool `json:"smt_enabled,omitempty"`
 
-	CompSVN []uint8 `json:"sgx_tcb_components"` // the PCK's, 16
-	PCESVN  uint16  `json:"pcesvn"`
-	QESVN   uint16  `json:"qe_isv_svn"`
+	CompSVN SVNs   `json:"sgx_tcb_components"` // the PCK's, 16
+	PCESVN  uint16 `json:"pcesvn"`
+	QESVN   uint16 `json:"qe_isv_svn"`
 
 	PlatformStatus string `json:"platform_status,omitempty"`
 	ModuleStatus   string `json:"module_status,omitempty"` // TDX module identity; "" where none applies

@@ -181,12 +181,7 @@ func (a *appraisal) signatures(source string) {
 // qeSigned checks the QE report's signature. Quotes of one machine share QE report
 // and key until the QE makes a new one, so it is remembered.
 func (v *Verifier) qeSigned(q *Quote, c *pckChain) bool {
-	h := sha256.New()
-	h.Write([]byte("donjon dcap qe\x00"))
-	h.Write(c.hash[:])
-	h.Write(q.QESignature)
-	h.Write(q.QERaw)
-	key := pki.Hash(h.Sum(nil))
+	key := qeKey(q, c.hash)
 	if v.signatures.Has(key) {
 		return true
 	}
@@ -195,6 +190,15 @@ func (v *Verifier) qeSigned(q *Quote, c *pckChain) bool {
 	}
 	v.signatures.Add(key)
 	return true
+}
+
+func qeKey(q *Quote, chain pki.Hash) pki.Hash {
+	h := sha256.New()
+	h.Write([]byte("donjon dcap qe\x00"))
+	h.Write(chain[:])
+	h.Write(q.QESignature)
+	h.Write(q.QERaw)
+	return pki.Hash(h.Sum(nil))
 }
 
 func hexOf(b []byte) string { return hex.EncodeToString(b) }

@@ -92,7 +92,7 @@ func TestRealDocuments(t *testing.T) {
 
 func TestCacheKeepsNoValidity(t *testing.T) {
 	doc := evidence(t, "prod.cose")
-	v := &Verifier{Cache: &pki.Cache{}}
+	v := new(Verifier)
 	good := time.Date(2021, 3, 17, 22, 30, 0, 0, time.UTC)
 	for _, at := range []time.Time{good, good.Add(24 * time.Hour), good} {
 		r := v.Verify(doc, &format.Options{At: at})
@@ -100,15 +100,15 @@ func TestCacheKeepsNoValidity(t *testing.T) {
 			t.Errorf("at %v: %+v", at, r.Checks)
 		}
 	}
-	if v.Cache.Len() != 5 { // four links and the root's own signature
-		t.Errorf("found %d cached signatures, wanted 5", v.Cache.Len())
+	if v.links.Len() != 5 { // four links and the root's own signature
+		t.Errorf("found %d cached signatures, wanted 5", v.links.Len())
 	}
 }
 
 func TestBadInput(t *testing.T) {
 	doc := evidence(t, "debug.cose")
 	at := time.Date(2024, 1, 24, 18, 14, 25, 0, time.UTC)
-	v := &Verifier{Cache: &pki.Cache{}}
+	v := new(Verifier)
 	for n := range doc {
 		if _, err := Parse(doc[:n]); err == nil {
 			t.Fatalf("%d bytes parse", n)
@@ -174,14 +174,12 @@ func FuzzParse(f *testing.F) {
 func BenchmarkVerify(b *testing.B) {
 	doc := evidence(b, "debug.cose")
 	o := &format.Options{At: time.Unix(1706120065, 0)}
-	for _, c := range []struct {
-		name string
-		v    *Verifier
-	}{{"everything", &Verifier{}}, {"chain cached", &Verifier{Cache: &pki.Cache{}}}} {
-		b.Run(c.name, func(b *testing.B) {
+	v := new(Verifier)
+	for name, verifier := range map[string]func() *Verifier{"everything": func() *Verifier { return new(Verifier) }, "chain cached": func() *Verifier { return v }} {
+		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if r := c.v.Verify(doc, o); verdict.Conclude(r.Checks) != verdict.Admitted {
+				if r := verifier().Verify(doc, o); verdict.Conclude(r.Checks) != verdict.Admitted {
 					b.Fatal(r.Checks)
 				}
 			}

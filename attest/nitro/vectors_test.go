@@ -15,7 +15,7 @@ func TestVectors(t *testing.T) {
 	p := policy.Default()
 	p.AllowSimulated = true
 	vectors := synthetic.NitroVectors()
-	v := &Verifier{Cache: &pki.Cache{}}
+	v := new(Verifier)
 	for _, c := range vectors {
 		r := v.Verify(c.Evidence, &format.Options{At: c.At, Collateral: c.Collateral, SimulatedRoots: c.Roots})
 		if c.Code == "" {

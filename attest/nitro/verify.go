@@ -32,17 +32,20 @@ const (
 	rootName = "AWS Nitro Enclaves Root-G1"
 )
 
-// Verifier verifies attestation documents. The zero value works; it may be used by
-// many goroutines at once.
+// Verifier verifies attestation documents. Its zero value is ready; it may be used by several
+// goroutines at once. It remembers, bounded, which signatures of certificates and
+// revocation lists hold, and nothing about validity or revocation.
 type Verifier struct {
-	// Cache remembers which signatures between certificates hold. nil: none.
-	Cache *pki.Cache
+	links pki.Cache
 }
 
 // Verify parses the document and checks chain, revocation as far as lists are at
 // hand, and signature.
 func (v *Verifier) Verify(doc []byte, o *format.Options) format.Result {
 	var r format.Result
+	if o == nil {
+		o = &format.Options{}
+	}
 	d, err := Parse(doc)
 	if err != nil {
 		r.Add(verdict.Fail(verdict.Form, err.Error(), "an attestation document of AWS Nitro Enclaves").From(guide))
@@ -110,7 +113,7 @@ func (v *Verifier) root(c *x509.Certificate, into *claims.Claims, o *format.Opti
 }
 
 func (v *Verifier) chain(chain []*x509.Certificate) verdict.Check {
-	if err := pki.VerifyChain(chain, v.Cache); err != nil {
+	if err := pki.VerifyChain(chain, &v.links); err != nil {
 		return verdict.Fail(verdict.Chain, err.Error(), "each certificate signed by the one before it in the bundle").From(guide)
 	}
 	return verdict.Pass(verdict.Chain, fmt.Sprintf("%d certificates, %s to %s", len(chain), chain[0].Subject, chain[len(chain)-1].Subject)).From(guide)
@@ -143,7 +146,7 @@ func (v *Verifier) revocation(chain []*x509.Certificate, o *format.Options) []ve
 			code = verdict.RootCRL
 		}
 		subject := chain[i-1]
-		got := pki.Revoked([]*x509.Certificate{subject}, chain[i], lists, o.At, o.MaxAge, v.Cache)
+		got := pki.Revoked([]*x509.Certificate{subject}, chain[i], lists, o.At, o.MaxAge, &v.links)
 		switch {
 		case got.Revoked != nil:
 			out = append(out, verdict.Fail(code, subject.Subject.String()+" is revoked", "no certificate of the chain on its issuer's list").From("RFC 5280, section 6.3"))

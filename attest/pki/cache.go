@@ -45,6 +45,17 @@ func (c *Cache) Add(k Hash) {
 	c.new[k] = struct{}{}
 }
 
+// Drop forgets k.
+func (c *Cache) Drop(k Hash) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.new, k)
+	delete(c.old, k)
+}
+
 // Len is how many entries are kept now.
 func (c *Cache) Len() int {
 	if c == nil {

@@ -207,6 +207,7 @@ func (v *tpmVectors) logs() {
 	changed := slices.Clone(events)
 	changed[3].Data = []byte("SYNTHETIC evil loader")
 	log("log of another loader", EventLog(both, changed...))
+	log("log without a register", EventLog(both, slices.DeleteFunc(slices.Clone(events), func(e LogEvent) bool { return e.Index == 4 })...))
 	log("log without an event", EventLog(both, events[1:]...))
 	log("log with one more event", EventLog(both, append(slices.Clone(events), LogEvent{4, 0xd, []byte("x")})...))
 	log("log in another order", EventLog(both, append([]LogEvent{events[len(events)-4]}, slices.Delete(slices.Clone(events), len(events)-4, len(events)-3)...)...))

@@ -55,7 +55,7 @@ func (v *Verifier) endorsement(e Evidence, key crypto.PublicKey, into *claims.Cl
 		return []verdict.Check{verdict.Skip(verdict.AKEndorsed, "nothing vouches for the key "+ak,
 			"give the key's certificate and its issuers, or name the key in the policy (attestation_keys) if you know whose it is").From(akProfile)}
 	}
-	chain := path(leaf, pool)
+	chain := path(leaf, pool, o)
 	top := chain[len(chain)-1]
 	h := pki.Fingerprint(top)
 	if !o.Named(h) {
@@ -82,14 +82,14 @@ func certifies(c *x509.Certificate, key crypto.PublicKey) bool {
 	return ok && k.Equal(key)
 }
 
-// path follows issuers by name from the leaf; at most pki.MaxChain certificates. It
-// trusts nothing: usable checks the signatures. Where two certificates have the
+// path follows issuers by name from the leaf, to one that the caller names or as far as
+// they go; at most pki.MaxChain certificates. It trusts nothing: usable checks the signatures. Where two certificates have the
 // issuer's name, one of the first few whose signature holds is taken.
-func path(leaf *x509.Certificate, pool []*x509.Certificate) []*x509.Certificate {
+func path(leaf *x509.Certificate, pool []*x509.Certificate, o *format.Options) []*x509.Certificate {
 	chain := []*x509.Certificate{leaf}
 	for len(chain) < pki.MaxChain {
 		c := chain[len(chain)-1]
-		if bytes.Equal(c.RawIssuer, c.RawSubject) {
+		if bytes.Equal(c.RawIssuer, c.RawSubject) || c != leaf && o.Named(pki.Fingerprint(c)) {
 			break
 		}
 		var next *x509.Certificate
@@ -116,7 +116,7 @@ func path(leaf *x509.Certificate, pool []*x509.Certificate) []*x509.Certificate 
 
 // usable says why the chain does not make the leaf an attestation key's certificate.
 func (v *Verifier) usable(leaf *x509.Certificate, chain []*x509.Certificate) error {
-	if err := pki.VerifyChain(chain, v.Cache); err != nil {
+	if err := pki.VerifyChain(chain, &v.links); err != nil {
 		return err
 	}
 	switch {
@@ -156,7 +156,7 @@ func (v *Verifier) revocation(chain []*x509.Certificate, o *format.Options) []ve
 			code = verdict.RootCRL
 		}
 		const source = "RFC 5280, section 6.3"
-		got := pki.Revoked([]*x509.Certificate{c}, chain[i+1], lists, o.At, o.MaxAge, v.Cache)
+		got := pki.Revoked([]*x509.Certificate{c}, chain[i+1], lists, o.At, o.MaxAge, &v.links)
 		switch {
 		case got.Revoked != nil:
 			out = append(out, verdict.Fail(code, c.Subject.String()+" is revoked", "no certificate of the chain on its issuer's list").From(source))

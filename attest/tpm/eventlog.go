@@ -70,9 +70,12 @@ func ParseLog(b []byte) (*Log, error) {
 			break
 		}
 		if len(l.Events) == MaxEvents {
-			r.fail("found more than %d events", MaxEvents)
+			return nil, fmt.Errorf("tpm: event log: found more than %d events", MaxEvents)
 		}
 		l.event(r)
+		if r.err != nil {
+			return nil, fmt.Errorf("tpm: event log: event %d: %w", len(l.Events)+1, r.err)
+		}
 	}
 	if r.err != nil {
 		return nil, fmt.Errorf("tpm: event log: %w", r.err)
@@ -140,24 +143,23 @@ func (l *Log) position(a Algorithm) int {
 // event reads a TCG_PCR_EVENT2: a digest for each algorithm, in their order.
 func (l *Log) event(r *reader) {
 	e := Event{Number: len(l.Events) + 1, Offset: r.at}
-	what := func(field string) string { return fmt.Sprintf("event %d: %s", e.Number, field) }
-	e.Index = r.u32(what("PCRIndex"))
-	e.Type = r.u32(what("EventType"))
-	if n := r.u32(what("Digests.count")); r.err == nil && int64(n) != int64(len(l.Algorithms)) {
-		r.fail("%s: found %d, wanted %d", what("Digests.count"), n, len(l.Algorithms))
+	e.Index = r.u32("PCRIndex")
+	e.Type = r.u32("EventType")
+	if n := r.u32("Digests.count"); r.err == nil && int64(n) != int64(len(l.Algorithms)) {
+		r.fail("Digests.count: found %d, wanted %d", n, len(l.Algorithms))
 	}
 	for _, want := range l.Algorithms {
 		if r.err != nil {
 			return
 		}
-		a := Algorithm(r.u16(what("AlgorithmId")))
+		a := Algorithm(r.u16("AlgorithmId"))
 		if r.err == nil && a != want.Algorithm {
-			r.fail("%s: found %s, wanted %s", what("AlgorithmId"), a, want.Algorithm)
+			r.fail("AlgorithmId: found %s, wanted %s", a, want.Algorithm)
 		}
-		e.Digests = append(e.Digests, Digest{a, r.take(len(want.Value), what("Digest"))})
+		e.Digests = append(e.Digests, Digest{a, r.take(len(want.Value), "Digest")})
 	}
-	n := r.u32(what("EventSize"))
-	e.Data = r.take(int(min(n, MaxLog+1)), what("Event"))
+	n := r.u32("EventSize")
+	e.Data = r.take(int(min(n, MaxLog+1)), "Event")
 	e.Size = r.at - e.Offset
 	if r.err == nil {
 		l.Events = append(l.Events, e)
@@ -179,19 +181,59 @@ func (e *Event) selfHashed() bool {
 
 // name is the event's type, as the profile spells it, for people.
 func (e *Event) name() string {
-	names := map[uint32]string{
-		0x0: "EV_PREBOOT_CERT", 0x1: "EV_POST_CODE", evNoAction: "EV_NO_ACTION", evSeparator: "EV_SEPARATOR", evAction: "EV_ACTION",
-		0x6: "EV_EVENT_TAG", 0x7: "EV_S_CRTM_CONTENTS", evSCRTMVersion: "EV_S_CRTM_VERSION", 0x9: "EV_CPU_MICROCODE",
-		0xa: "EV_PLATFORM_CONFIG_FLAGS", 0xb: "EV_TABLE_OF_DEVICES", 0xc: "EV_COMPACT_HASH", 0xd: "EV_IPL",
-		evDriverConfig: "EV_EFI_VARIABLE_DRIVER_CONFIG", 0x80000002: "EV_EFI_VARIABLE_BOOT",
-		0x80000003: "EV_EFI_BOOT_SERVICES_APPLICATION", 0x80000004: "EV_EFI_BOOT_SERVICES_DRIVER",
-		0x80000005: "EV_EFI_RUNTIME_SERVICES_DRIVER", evGPT: "EV_EFI_GPT_EVENT", evEFIAction: "EV_EFI_ACTION",
-		0x80000008: "EV_EFI_PLATFORM_FIRMWARE_BLOB", 0x80000009: "EV_EFI_HANDOFF_TABLES",
-		0x8000000a: "EV_EFI_PLATFORM_FIRMWARE_BLOB2", 0x8000000b: "EV_EFI_HANDOFF_TABLES2",
-		0x8000000c: "EV_EFI_VARIABLE_BOOT2", 0x800000e0: "EV_EFI_VARIABLE_AUTHORITY",
-	}
-	if n, ok := names[e.Type]; ok {
-		return n
+	switch e.Type {
+	case 0x0:
+		return "EV_PREBOOT_CERT"
+	case 0x1:
+		return "EV_POST_CODE"
+	case evNoAction:
+		return "EV_NO_ACTION"
+	case evSeparator:
+		return "EV_SEPARATOR"
+	case evAction:
+		return "EV_ACTION"
+	case 0x6:
+		return "EV_EVENT_TAG"
+	case 0x7:
+		return "EV_S_CRTM_CONTENTS"
+	case evSCRTMVersion:
+		return "EV_S_CRTM_VERSION"
+	case 0x9:
+		return "EV_CPU_MICROCODE"
+	case 0xa:
+		return "EV_PLATFORM_CONFIG_FLAGS"
+	case 0xb:
+		return "EV_TABLE_OF_DEVICES"
+	case 0xc:
+		return "EV_COMPACT_HASH"
+	case 0xd:
+		return "EV_IPL"
+	case evDriverConfig:
+		return "EV_EFI_VARIABLE_DRIVER_CONFIG"
+	case 0x80000002:
+		return "EV_EFI_VARIABLE_BOOT"
+	case 0x80000003:
+		return "EV_EFI_BOOT_SERVICES_APPLICATION"
+	case 0x80000004:
+		return "EV_EFI_BOOT_SERVICES_DRIVER"
+	case 0x80000005:
+		return "EV_EFI_RUNTIME_SERVICES_DRIVER"
+	case evGPT:
+		return "EV_EFI_GPT_EVENT"
+	case evEFIAction:
+		return "EV_EFI_ACTION"
+	case 0x80000008:
+		return "EV_EFI_PLATFORM_FIRMWARE_BLOB"
+	case 0x80000009:
+		return "EV_EFI_HANDOFF_TABLES"
+	case 0x8000000a:
+		return "EV_EFI_PLATFORM_FIRMWARE_BLOB2"
+	case 0x8000000b:
+		return "EV_EFI_HANDOFF_TABLES2"
+	case 0x8000000c:
+		return "EV_EFI_VARIABLE_BOOT2"
+	case 0x800000e0:
+		return "EV_EFI_VARIABLE_AUTHORITY"
 	}
 	return fmt.Sprintf("%#08x", e.Type)
 }

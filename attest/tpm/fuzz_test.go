@@ -190,6 +190,7 @@ func TestBadJSON(t *testing.T) {
 		"number":               `{"ak_public":1,"tpm_quote":{"message":"AA==","signature":"AA==","pcrs":[]}}`,
 		"version 1":            `{"version":1,"hcl_report":"AA==","vcek":"AA==","tpm_quote":{"message":"00","signature":"00","pcrs":[]}}`,
 		"version as text":      `{"version":"2","hcl_report":"AA==","vcek":"AA==","tpm_quote":{"message":"00","signature":"00","pcrs":[]}}`,
+		"many values":          `{"a":[` + strings.Repeat("1,", 5000) + `1]}`,
 		"large":                strings.Repeat(" ", tpm.MaxSize+1),
 	} {
 		if _, _, err := tpm.ParseJSON([]byte(doc)); err == nil {

@@ -234,8 +234,12 @@ func (t *text) pcrs(raw json.RawMessage) [][]byte {
 	return out
 }
 
-// maxDepth bounds the nesting of JSON.
-const maxDepth = 8
+// Bounds on JSON: nesting, and names, values and brackets in all. Real evidence and
+// runtime data have some 60.
+const (
+	maxDepth  = 8
+	maxTokens = 2048
+)
 
 // unambiguous says why b is not one JSON object with one meaning: invalid UTF-8, which
 // decoders replace, a member that stands twice, trailing data, deep nesting.
@@ -250,7 +254,11 @@ func unambiguous(b []byte) error {
 		value bool            // a name was read, its value comes
 	}
 	var stack []level
-	for first := true; ; first = false {
+	for n := 0; ; n++ {
+		first := n == 0
+		if n > maxTokens {
+			return fmt.Errorf("json: more than %d names and values", maxTokens)
+		}
 		tok, err := d.Token()
 		if err == io.EOF && !first && len(stack) == 0 {
 			return nil

@@ -106,8 +106,15 @@ func startupLocality(e *Event) (byte, bool) {
 
 const profile = "TCG PC Client Platform Firmware Profile, crypto-agile log"
 
-// CheckPCRs is the check event-log: the log replays to each register that it extends
-// and the quote proves. bank and pcrs are those of TPMClaims.
+// bootOnly says that firmware and boot loader alone extend the register: what it holds
+// must be what the log says. The others the running system extends too (10: IMA; 11,
+// 12, 13 and 15: systemd), in logs of its own; of them a mismatch is told and fails
+// nothing.
+func bootOnly(pcr int) bool { return pcr < 10 || pcr == 14 }
+
+// CheckPCRs is the check event-log: the log replays to the registers that the quote
+// proves, those of firmware and boot loader. bank and pcrs are those of TPMClaims. A
+// register of the firmware (0 to 7) without an event must be zero.
 func CheckPCRs(log []byte, bank string, pcrs map[int]claims.Hex) verdict.Check {
 	r, err := Replay(log)
 	if err != nil {
@@ -118,10 +125,28 @@ func CheckPCRs(log []byte, bank string, pcrs map[int]claims.Hex) verdict.Check {
 		return verdict.Fail(verdict.EventLog, "a log without the bank "+bank, "the quote's bank").From(profile)
 	}
 	names := map[int]string{}
-	for i := range pcrs {
+	want := map[int]claims.Hex{}
+	var more []string
+	for i := range maxRegister + 1 {
+		signed := pcrs[i]
+		if signed == nil {
+			continue
+		}
 		names[i] = fmt.Sprintf("PCR %d", i)
+		if regs[i] == nil && i < 8 {
+			regs[i] = make(claims.Hex, len(signed))
+		}
+		if !bootOnly(i) && regs[i] != nil && !bytes.Equal(regs[i], signed) {
+			more = append(more, names[i])
+			continue
+		}
+		want[i] = signed
 	}
-	return r.compare(regs, pcrs, names, "the quote")
+	k := r.compare(regs, want, names)
+	if len(more) > 0 {
+		k.Found += "; the running system extended further: " + strings.Join(more, ", ")
+	}
+	return k
 }
 
 // CheckRTMRs is the check event-log for a TD: the CCEL replays to RTMR0 to RTMR3 of a
@@ -153,10 +178,22 @@ func CheckRTMRs(ccel []byte, rtmr [4]claims.Hex) verdict.Check {
 			return verdict.Fail(verdict.EventLog, fmt.Sprintf("an event for the register %d", i), "a CCEL's registers, 1 to 4").From(profile)
 		}
 	}
-	return r.compare(regs, want, names, "the quote")
+	return r.compare(regs, want, names)
 }
 
-func (r *Replayed) compare(regs, want map[int]claims.Hex, names map[int]string, who string) verdict.Check {
+// from names a register's events, at most 32 of them.
+func (r *Replayed) from(register int) string {
+	events := r.events[register]
+	switch n := len(events); {
+	case n == 0:
+		return "no event"
+	case n > 32:
+		return fmt.Sprintf("the events %s and %d more", strings.Join(events[:32], ", "), n-32)
+	}
+	return "the events " + strings.Join(events, ", ")
+}
+
+func (r *Replayed) compare(regs, want map[int]claims.Hex, names map[int]string) verdict.Check {
 	var same []string
 	for i := range maxRegister + 1 {
 		found, signed := regs[i], want[i]
@@ -164,11 +201,11 @@ func (r *Replayed) compare(regs, want map[int]claims.Hex, names map[int]string, 
 			continue
 		}
 		if !bytes.Equal(found, signed) {
-			why := fmt.Sprintf("%s replays to %s from the events %s", names[i], found, strings.Join(r.events[i], ", "))
+			why := fmt.Sprintf("%s replays to %s from %s", names[i], found, r.from(i))
 			if r.Wrong != "" {
 				why += "; " + r.Wrong
 			}
-			return verdict.Fail(verdict.EventLog, why, signed.String()+" in "+who).From(profile).
+			return verdict.Fail(verdict.EventLog, why, signed.String()+" in the quote").From(profile).
 				Advise("an event was changed, removed or added after it was measured, or the log is another boot's")
 		}
 		same = append(same, names[i])
@@ -178,7 +215,7 @@ func (r *Replayed) compare(regs, want map[int]claims.Hex, names map[int]string, 
 		return verdict.Fail(verdict.EventLog, r.Wrong, "digests that are the hash of the event's data").From(profile).
 			Advise("the registers hold, but the log's data was changed")
 	case len(same) == 0:
-		return verdict.Skip(verdict.EventLog, "the log extends no register that "+who+" holds", "quote the registers that the log is about").From(profile)
+		return verdict.Skip(verdict.EventLog, "the log extends no register that the quote proves", "quote the registers that the log is about").From(profile)
 	}
 	return verdict.Pass(verdict.EventLog, "replays to "+strings.Join(same, ", ")).From(profile)
 }

@@ -2,12 +2,12 @@ package tpm_test
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/donjon-tee/donjon/attest/claims"
 	"github.com/donjon-tee/donjon/attest/format"
-	"github.com/donjon-tee/donjon/attest/pki"
 	"github.com/donjon-tee/donjon/attest/synthetic"
 	"github.com/donjon-tee/donjon/attest/tpm"
 	"github.com/donjon-tee/donjon/attest/verdict"
@@ -33,7 +33,7 @@ func check(r format.Result, c verdict.Code) verdict.Check {
 
 func TestVectors(t *testing.T) {
 	vectors := synthetic.TPMVectors()
-	v := &tpm.Verifier{Cache: &pki.Cache{}}
+	v := new(tpm.Verifier)
 	for _, c := range vectors {
 		r := verify(v, c.Evidence, &format.Options{At: c.At, Collateral: c.Collateral, SimulatedRoots: c.Roots})
 		if c.Code == "" {
@@ -220,4 +220,31 @@ func BenchmarkVerify(b *testing.B) {
 			}
 		}
 	})
+}
+
+// What a running system extends after the boot fails nothing, and is told.
+func TestRunningSystemExtends(t *testing.T) {
+	events := append(synthetic.BootEvents(), synthetic.LogEvent{Index: 11, Type: 0xd, Data: []byte("stub")})
+	log := synthetic.EventLog([]tpm.Algorithm{tpm.AlgSHA256}, events...)
+	for _, c := range []struct {
+		index  uint32
+		status verdict.Status
+		found  string
+	}{
+		{10, verdict.Passed, "replays to"}, // not in the log at all
+		{11, verdict.Passed, "the running system extended further: PCR 11"},
+		{9, verdict.Failed, "PCR 9 replays to"},
+		{4, verdict.Failed, "PCR 4 replays to"},
+	} {
+		pcrs := map[int]claims.Hex{}
+		for i, v := range synthetic.Registers(tpm.AlgSHA256, append(events, synthetic.LogEvent{Index: c.index, Type: 0xd, Data: []byte("later")})...) {
+			pcrs[i] = v
+		}
+		if k := tpm.CheckPCRs(log, "sha256", pcrs); k.Status != c.status || !strings.Contains(k.Found, c.found) {
+			t.Errorf("PCR %d: found %+v", c.index, k)
+		}
+	}
+	if k := tpm.CheckPCRs(log, "sha256", map[int]claims.Hex{16: make(claims.Hex, 32)}); k.Status != verdict.NotMade {
+		t.Errorf("nothing to compare: %+v", k)
+	}
 }

@@ -30,11 +30,11 @@ const (
 	azure   = "Azure, Confidential VM guest attestation design detail"
 )
 
-// Verifier verifies quotes. The zero value works; it may be used by many goroutines
-// at once.
+// Verifier verifies quotes. Its zero value is ready; it may be used by several
+// goroutines at once. It remembers, bounded, which signatures of certificates and
+// revocation lists hold, and nothing about validity or revocation.
 type Verifier struct {
-	// Cache remembers which signatures between certificates hold. nil: none.
-	Cache *pki.Cache
+	links pki.Cache
 }
 
 // Verify checks a quote on its own. A composite's is checked as by VerifyComposite
@@ -44,6 +44,9 @@ func (v *Verifier) Verify(e Evidence, o *format.Options) format.Result {
 		return v.VerifyComposite(e, nil, o)
 	}
 	var r format.Result
+	if o == nil {
+		o = &format.Options{}
+	}
 	q, ok := open(e, &r)
 	if !ok {
 		return r
@@ -73,8 +76,9 @@ func (v *Verifier) Verify(e Evidence, o *format.Options) format.Result {
 // VerifyComposite checks the quote of a vTPM that an SEV-SNP report names. snp are
 // the claims that package snp gave for e.Composite.Report; whether that report is
 // genuine is in its own checks. The result's claims are a copy of them with the
-// quote's beside.
-func (v *Verifier) VerifyComposite(e Evidence, snp *claims.Claims, o *format.Options) format.Result {
+// quote's beside. The options are not used: no certificate of the form's own vouches
+// for the key.
+func (v *Verifier) VerifyComposite(e Evidence, snp *claims.Claims, _ *format.Options) format.Result {
 	var r format.Result
 	q, ok := open(e, &r)
 	if !ok {

@@ -73,6 +73,8 @@ func (c Check) write(b *strings.Builder, mark func(Status) string) {
 		return
 	case c.Status == Failed:
 		fmt.Fprintf(b, "found %s, wanted %s", Escape(c.Found), Escape(c.Wanted))
+	case c.Waived != "" && strings.HasPrefix(c.Waived, c.Found):
+		fmt.Fprintf(b, "not made: %s; waived by the policy", Escape(c.Found))
 	case c.Waived != "":
 		fmt.Fprintf(b, "not made: %s; waived: %s", Escape(c.Found), Escape(c.Waived))
 	case c.Informal:

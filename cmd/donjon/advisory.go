@@ -41,10 +41,14 @@ CVEs or its name. What a piece of evidence says about each is told by verify.`,
 	c.Flags().StringVar(&q.Product, "product", "", "only this AMD product (Milan, Genoa, Turin) or FMSPC")
 	c.Flags().StringVar(&class, "class", "", "only this class: tcb, module, guest, config, physical or protocol")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	_ = c.RegisterFlagCompletionFunc("tee", cobra.FixedCompletions(advisoryTEEs(), cobra.ShellCompDirectiveNoFileComp))
 	_ = c.RegisterFlagCompletionFunc("product", cobra.FixedCompletions(advisory.Products(), cobra.ShellCompDirectiveNoFileComp))
 	_ = c.RegisterFlagCompletionFunc("class", cobra.FixedCompletions(classNames(), cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
+
+// advisoryTEEs are those that have rows; sim and vm, which run takes, have none.
+func advisoryTEEs() []string { return []string{"snp", "tdx", "sgx", "pef"} }
 
 func classNames() []string {
 	var out []string
@@ -59,7 +63,7 @@ func checkQuery(c *cobra.Command, q advisory.Query) error {
 		flag, value string
 		known       []string
 	}{
-		{"tee", q.TEE, []string{"snp", "tdx", "sgx", "pef"}},
+		{"tee", q.TEE, advisoryTEEs()},
 		{"product", q.Product, advisory.Products()},
 		{"class", string(q.Class), classNames()},
 	} {
