@@ -114,6 +114,9 @@ func (s *Set) fields(name string, fields map[string]json.RawMessage) (known bool
 			}
 			part := &Set{}
 			if why = part.x509(name, []byte(text), 1); why == "" {
+				for i := range part.Ignored {
+					part.Ignored[i].Why = "its field " + n + ": " + part.Ignored[i].Why
+				}
 				s.join(part)
 			}
 		default:

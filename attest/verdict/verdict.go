@@ -45,11 +45,7 @@ type Check struct {
 	Informal bool `json:"informal,omitempty"`
 }
 
-<<<<<<< HEAD
-// Pass is a check that passed, and what was found.
-=======
 // Pass is a passed check: what was found. The caller adds what else is known.
->>>>>>> advisory
 func Pass(code Code, found string) Check { return Check{Code: code, Status: Passed, Found: found} }
 
 // Fail is a failed check: what was found, what was wanted.
