@@ -55,32 +55,46 @@ func (s *Set) Add(name string, b []byte) error {
 // content adds what b holds, or says why it is of no use; s is as before then.
 // text bounds how often text that stands for bytes is decoded.
 func (s *Set) content(name string, b []byte, text int) (why string) {
+	trimmed := trim(b)
+	if len(trimmed) > 0 && trimmed[0] == '{' && isText(trimmed) {
+		return s.object(name, trimmed)
+	}
+	if raw, ok := plain(b); ok && text > 0 {
+		return s.content(name, raw, text-1)
+	}
+	return s.x509(name, b, 0)
+}
+
+// x509 adds the certificates and lists of b: DER, PEM, percent-encoded PEM or, up to
+// text times over, hexadecimal or base64 of that.
+func (s *Set) x509(name string, b []byte, text int) (why string) {
 	if len(b) > 0 && b[0] == 0x30 && !isText(b) {
 		return s.der(b)
 	}
-	trimmed := bytes.TrimSpace(bytes.TrimPrefix(b, []byte("\xef\xbb\xbf")))
+	trimmed := trim(b)
 	switch {
 	case len(trimmed) == 0:
 		return "it is empty"
 	case !isText(trimmed):
 		return "it is no certificate, revocation list, TCB info or QE identity"
-	case trimmed[0] == '{':
-		return s.object(name, trimmed)
 	case bytes.Contains(trimmed, []byte("-----BEGIN%20")):
-		plain, err := url.PathUnescape(string(trimmed)) // as Intel's servers put it in a header
+		unescaped, err := url.PathUnescape(string(trimmed)) // as Intel's servers put it in a header
 		if err != nil {
 			return "its percent encoding is malformed"
 		}
-		return s.pem(name, []byte(plain))
+		return s.pem(name, []byte(unescaped))
 	case bytes.Contains(trimmed, []byte("-----BEGIN ")):
 		return s.pem(name, trimmed)
 	}
-	if text > 0 {
-		if raw, ok := decodeText(trimmed); ok {
-			return s.content(name, raw, text-1)
-		}
+	if raw, ok := plain(b); ok && text > 0 {
+		return s.x509(name, raw, text-1)
 	}
-	return "it is text, but no PEM, JSON, hexadecimal or base64"
+	return "it is text, but no PEM, JSON, hexadecimal or base64 of that"
+}
+
+// trim takes white space and a byte order mark away.
+func trim(b []byte) []byte {
+	return bytes.TrimSpace(bytes.TrimPrefix(b, []byte("\xef\xbb\xbf")))
 }
 
 // isText says whether b is UTF-8 without control characters but those of lines.
@@ -93,8 +107,12 @@ func isText(b []byte) bool {
 	return utf8.Valid(b)
 }
 
-// decodeText reads hexadecimal or base64 over any number of lines.
-func decodeText(b []byte) ([]byte, bool) {
+// plain decodes hexadecimal or base64, over any number of lines.
+func plain(b []byte) ([]byte, bool) {
+	b = trim(b)
+	if len(b) == 0 || !isText(b) || bytes.Contains(b, []byte("-----BEGIN")) { // - is a digit of base64url
+		return nil, false
+	}
 	joined := strings.TrimPrefix(string(bytes.Join(bytes.Fields(b), nil)), "0x")
 	if raw, err := hex.DecodeString(joined); err == nil {
 		return raw, true
@@ -124,7 +142,7 @@ func (s *Set) pem(name string, b []byte) string {
 			break
 		}
 		switch p.Type {
-		case "CERTIFICATE", "TRUSTED CERTIFICATE", "X509 CERTIFICATE", "X509 CRL", "CRL":
+		case "CERTIFICATE", "X509 CERTIFICATE", "X509 CRL", "CRL":
 			part := &Set{}
 			if why := part.der(p.Bytes); why != "" {
 				s.ignore(name, fmt.Sprintf("PEM block %d (%s): %s", n+1, p.Type, why))

@@ -71,8 +71,9 @@ func (s *Set) object(name string, b []byte) (why string) {
 	}
 	found := &Set{}
 	known := false
-	for n, v := range fields {
-		if !nestNames[n] || len(v) == 0 || v[0] != '{' {
+	for _, n := range sorted(fields) {
+		v := fields[n]
+		if !nestNames[n] || v[0] != '{' {
 			continue
 		}
 		inner, err := fieldsOf(v)
@@ -112,10 +113,10 @@ func (s *Set) fields(name string, fields map[string]json.RawMessage) (known bool
 				break
 			}
 			part := &Set{}
-			if why = part.content(name, []byte(text), 1); why == "" && len(part.TCBInfos)+len(part.QEIdentities) > 0 {
-				why = "it is no certificate or revocation list"
-			}
-			if why == "" {
+			if why = part.x509(name, []byte(text), 1); why == "" {
+				for i := range part.Ignored {
+					part.Ignored[i].Why = "its field " + n + ": " + part.Ignored[i].Why
+				}
 				s.join(part)
 			}
 		default:

@@ -25,7 +25,7 @@ type Line struct {
 	Eval    uint32    `json:"tcb_evaluation_data_number,omitempty"`
 	From    time.Time `json:"from"`           // notBefore, thisUpdate, issueDate
 	Until   time.Time `json:"until,omitzero"` // notAfter, nextUpdate; zero: it names none
-	Fetched time.Time `json:"fetched"`
+	Fetched time.Time `json:"fetched,omitzero"`
 	Expired bool      `json:"expired"` // at the time asked for: ended, or without an end
 	Future  bool      `json:"not_yet_valid"`
 }

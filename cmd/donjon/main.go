@@ -119,6 +119,7 @@ status through and uses 125 (no Keep), 126 (not runnable), 127 (not found).`,
 	root.AddCommand(
 		newAdvisoryCommand(a),
 		newCacheCommand(a),
+		newCollateralCommand(a),
 		newCompletionCommand(a),
 		newConfigCommand(a),
 		newImageCommand(a),

@@ -44,7 +44,15 @@ func (l *lister) add(r Request, err error) {
 	l.out = append(l.out, r)
 }
 
+// ErrNoProduct is what Requests gives for a report that does not say what made it:
+// reports of version 2 do not. The caller may know, and set it in the claims.
+var ErrNoProduct = errors.New("fetch: the report does not name its product")
+
 func (l *lister) snp(s *claims.SNPClaims) {
+	if s.Product == "" {
+		l.errs = append(l.errs, ErrNoProduct)
+		return
+	}
 	switch s.SigningKey {
 	case "vcek":
 		l.add(AMDChain(s.Product, false))

@@ -214,6 +214,7 @@ func TestRequestsAreMadeOfCheckedParts(t *testing.T) {
 		"VLEK":          {&claims.Claims{SNP: &claims.SNPClaims{Product: "Milan", SigningKey: "vlek"}}, 2, false},
 		"hidden chip":   {&claims.Claims{SNP: &claims.SNPClaims{Product: "Genoa", SigningKey: "vcek", ChipID: make([]byte, 64)}}, 2, true},
 		"no product":    {&claims.Claims{SNP: &claims.SNPClaims{SigningKey: "vcek"}}, 0, true},
+		"bad product":   {&claims.Claims{SNP: &claims.SNPClaims{SigningKey: "vcek", Product: "../x"}}, 0, true},
 		"no platform":   {&claims.Claims{SGX: &claims.SGXClaims{}}, 0, true},
 		"SGX, standard": {&claims.Claims{SGX: &claims.SGXClaims{}, Intel: &claims.IntelPlatform{FMSPC: make([]byte, 6)}}, 4, false},
 	} {

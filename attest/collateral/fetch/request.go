@@ -66,6 +66,10 @@ func (r Request) Key() string {
 	return hex.EncodeToString(h[:])
 }
 
+// Take takes what r asks for out of s, or says what is there instead. Nothing is
+// verified.
+func (r Request) Take(s *collateral.Set) (*collateral.Set, error) { return r.pick(s) }
+
 func amdProduct(p string) error {
 	switch p {
 	case "Milan", "Genoa", "Turin":
