@@ -255,6 +255,21 @@ func TestOnlyWhatConcernsIt(t *testing.T) {
 	}
 }
 
+// Claims that no verifier fills so are answered all the same, and nothing is fixed.
+func TestBareClaims(t *testing.T) {
+	for _, c := range []*claims.Claims{
+		{}, {TEE: claims.SNP}, {TEE: claims.TDX}, {TEE: claims.SGX}, {TEE: "pef"}, {TEE: claims.SNP, SNP: &claims.SNPClaims{}},
+		{TEE: claims.TDX, TDX: &claims.TDXClaims{}}, {TEE: claims.TDX, Intel: &claims.IntelPlatform{Status: "UpToDate"}}, {TEE: claims.SGX, Intel: &claims.IntelPlatform{FMSPC: []byte{0, 0x60, 0x6a, 0, 0, 0}, Status: "UpToDate"}},
+	} {
+		for _, a := range Assess(c, time.Time{}) {
+			// A PLATFORM_INFO and a policy of zero say that nothing shares a core.
+			if a.State == Fixed && (c.SNP == nil || a.ID != "AMD-SB-3027") || a.Why == "" {
+				t.Errorf("%+v: %s is %s, %q", c, a.ID, a.State, a.Why)
+			}
+		}
+	}
+}
+
 func TestIntelListTraps(t *testing.T) {
 	// An id of no known form, one of another TEE's rows, and one twice.
 	c := intelClaims(claims.TDX, "b0c06f000000", "c0=4 t2=4 m1=11", "INTEL-DOC-10003", "INTEL-SA-00106", "INTEL-SA-00106", "intel-sa-01192")

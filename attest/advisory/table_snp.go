@@ -194,7 +194,7 @@ var snpRows = []Row{
 		TEE: []string{"snp"}, Product: []string{milan}, Class: TCB, What: "software alone reads the seed of a chip's VCEKs: reports forged at any TCB",
 		Source: "https://arxiv.org/abs/2605.12990", Confidence: Derived,
 		NoFix: "no fix is known: whoever once held the machine can forge its reports at any TCB; admit Milan by chip id of machines you own, or not",
-		Note:  "a later firmware does not take the seed back",
+		Note:  "another project quotes AMD-SB-3045 as asking for MilanPI 1.0.0.3 or later; later firmware does not take back a seed that was read",
 	},
 	{
 		ID: "CVE-2026-31591", CVEs: []string{"CVE-2026-31591"}, Published: "2026",
