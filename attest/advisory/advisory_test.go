@@ -87,6 +87,9 @@ func TestRowsAreWellFormed(t *testing.T) {
 		if !slices.Contains(Classes(), r.Class) || !slices.Contains([]Confidence{Vendor, Derived, Memory}, r.Confidence) {
 			t.Errorf("%s: class %q, confidence %q", r.ID, r.Class, r.Confidence)
 		}
+		if b, err := json.Marshal(r); err != nil || strings.ContainsAny(string(b), "|<>") || strings.Contains(string(b), `\n`) {
+			t.Errorf("%s: %s breaks a page", r.ID, b)
+		}
 		if len(r.TEE) == 0 || slices.ContainsFunc(r.TEE, func(s string) bool { return !slices.Contains(tees, s) }) {
 			t.Errorf("%s: TEE %q", r.ID, r.TEE)
 		}
@@ -233,8 +236,8 @@ func TestOnlyWhatConcernsIt(t *testing.T) {
 		claims        *claims.Claims
 		with, without string
 	}{
-		{snpClaims(milan, "19-01-1", 29, 222), "MilanLaunch", "AMD-SB-7033"},
-		{snpClaims(turin, "1a-02-1", 4, 81), "AMD-SB-7033", "MilanLaunch"},
+		{snpClaims(milan, "19-01-1", 29, 222), "MilanLaunch", "AMD-SB-3039"},
+		{snpClaims(turin, "1a-02-1", 4, 81), "AMD-SB-3039", "MilanLaunch"},
 		{snpClaims("", "00-00-0", 4, 81), "MilanLaunch", "INTEL-SA-00615"},
 		{intelClaims(claims.SGX, "00606a000000", ""), "INTEL-SA-00615", "INTEL-SA-01192"},
 		{intelClaims(claims.TDX, "b0c06f000000", ""), "INTEL-SA-01192", "INTEL-SA-00615"},
