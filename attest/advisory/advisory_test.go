@@ -87,6 +87,9 @@ func TestRowsAreWellFormed(t *testing.T) {
 		if !slices.Contains(Classes(), r.Class) || !slices.Contains([]Confidence{Vendor, Derived, Memory}, r.Confidence) {
 			t.Errorf("%s: class %q, confidence %q", r.ID, r.Class, r.Confidence)
 		}
+		if b, err := json.Marshal(r); err != nil || strings.ContainsAny(string(b), "|<>") || strings.Contains(string(b), `\n`) {
+			t.Errorf("%s: %s breaks a page", r.ID, b)
+		}
 		if len(r.TEE) == 0 || slices.ContainsFunc(r.TEE, func(s string) bool { return !slices.Contains(tees, s) }) {
 			t.Errorf("%s: TEE %q", r.ID, r.TEE)
 		}
@@ -233,8 +236,8 @@ func TestOnlyWhatConcernsIt(t *testing.T) {
 		claims        *claims.Claims
 		with, without string
 	}{
-		{snpClaims(milan, "19-01-1", 29, 222), "MilanLaunch", "AMD-SB-7033"},
-		{snpClaims(turin, "1a-02-1", 4, 81), "AMD-SB-7033", "MilanLaunch"},
+		{snpClaims(milan, "19-01-1", 29, 222), "MilanLaunch", "AMD-SB-3039"},
+		{snpClaims(turin, "1a-02-1", 4, 81), "AMD-SB-3039", "MilanLaunch"},
 		{snpClaims("", "00-00-0", 4, 81), "MilanLaunch", "INTEL-SA-00615"},
 		{intelClaims(claims.SGX, "00606a000000", ""), "INTEL-SA-00615", "INTEL-SA-01192"},
 		{intelClaims(claims.TDX, "b0c06f000000", ""), "INTEL-SA-01192", "INTEL-SA-00615"},
@@ -252,6 +255,21 @@ func TestOnlyWhatConcernsIt(t *testing.T) {
 	}
 	if Assess(nil, time.Time{}) != nil {
 		t.Error("no claims: found rows")
+	}
+}
+
+// Claims that no verifier fills so are answered all the same, and nothing is fixed.
+func TestBareClaims(t *testing.T) {
+	for _, c := range []*claims.Claims{
+		{}, {TEE: claims.SNP}, {TEE: claims.TDX}, {TEE: claims.SGX}, {TEE: "pef"}, {TEE: claims.SNP, SNP: &claims.SNPClaims{}},
+		{TEE: claims.TDX, TDX: &claims.TDXClaims{}}, {TEE: claims.TDX, Intel: &claims.IntelPlatform{Status: "UpToDate"}}, {TEE: claims.SGX, Intel: &claims.IntelPlatform{FMSPC: []byte{0, 0x60, 0x6a, 0, 0, 0}, Status: "UpToDate"}},
+	} {
+		for _, a := range Assess(c, time.Time{}) {
+			// A PLATFORM_INFO and a policy of zero say that nothing shares a core.
+			if a.State == Fixed && (c.SNP == nil || a.ID != "AMD-SB-3027") || a.Why == "" {
+				t.Errorf("%+v: %s is %s, %q", c, a.ID, a.State, a.Why)
+			}
+		}
 	}
 }
 

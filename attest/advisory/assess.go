@@ -119,7 +119,7 @@ func (r *Row) judgeFixes(c *claims.Claims) (state, why string) {
 		}
 		state, why := judgeAll(all, c)
 		if state != Exposed && !line {
-			if c.SNP.Family != 0 {
+			if c.SNP == nil || c.SNP.Family != 0 {
 				none = "the table has no microcode level for processor " + cpuOf(c.SNP)
 				continue
 			}

@@ -42,7 +42,7 @@ var snpRows = []Row{
 	},
 	{
 		ID: "AMD-SB-3007", CVEs: []string{"CVE-2023-31346", "CVE-2023-31347"}, Published: "2024-02-13",
-		TEE: []string{"snp"}, Product: []string{milan, genoa}, Class: TCB, What: "SEV firmware: stale data of other guests, and bounds of messages",
+		TEE: []string{"snp"}, Product: []string{milan, genoa}, Class: TCB, What: "SEV firmware: stale data of other guests, and a wrong secure TSC",
 		Source: amdBulletin + "amd-sb-3007.html", Confidence: Vendor,
 		Unseen: "AMD's record gives no level that a report shows",
 	},
@@ -88,15 +88,15 @@ var snpRows = []Row{
 	},
 	{
 		ID: "AMD-SB-7033", Names: []string{"EntrySign on Zen 5"}, CVEs: []string{"CVE-2024-36347"}, Published: "2025-06-27",
-		TEE: []string{"snp"}, Product: []string{turin}, Class: TCB, What: "EntrySign, for processors without SEV and for Zen 5",
+		TEE: []string{"snp"}, Class: TCB, What: "EntrySign on all of Zen 1 to 5: the processor loads forged microcode",
 		Source: amdBulletin + "amd-sb-7033.html", Confidence: Vendor,
-		Unseen: "TurinPI 1.0.0.4 or later fixes it, and AMD's record gives no level that a report shows",
+		Unseen: "MilanPI 1.0.0.F, GenoaPI 1.0.0.E, TurinPI 1.0.0.4 fix it, and AMD's record gives no level that a report shows; for Milan and Genoa see AMD-SB-3019",
 	},
 	{
-		ID: "AMD-SB-7014", Names: []string{"Sinkclose"}, CVEs: []string{"CVE-2023-31315"}, Published: "2024-08",
-		TEE: []string{"snp"}, Class: TCB, What: "ring 0 of the host reaches system management mode past its lock",
-		Source: amdBulletin + "amd-sb-7014.html", Confidence: Memory,
-		Unseen: "platform firmware fixes it, and no source gave a level that a report shows",
+		ID: "AMD-SB-7014", Names: []string{"Sinkclose"}, CVEs: []string{"CVE-2023-31315"}, Published: "2024-08-09",
+		TEE: []string{"snp"}, Product: []string{milan, genoa}, Class: TCB, What: "ring 0 of the host reaches system management mode past its lock",
+		Source: amdBulletin + "amd-sb-7014.html", Confidence: Derived,
+		Unseen: "MilanPI 1.0.0.D, GenoaPI 1.0.0.C fix it, and no source gave a level that a report shows",
 	},
 	{
 		ID: "AMD-SB-7029", Names: []string{"TSA", "transient scheduler attacks"}, CVEs: []string{"CVE-2024-36350", "CVE-2024-36357"}, Published: "2025-07",
@@ -194,7 +194,7 @@ var snpRows = []Row{
 		TEE: []string{"snp"}, Product: []string{milan}, Class: TCB, What: "software alone reads the seed of a chip's VCEKs: reports forged at any TCB",
 		Source: "https://arxiv.org/abs/2605.12990", Confidence: Derived,
 		NoFix: "no fix is known: whoever once held the machine can forge its reports at any TCB; admit Milan by chip id of machines you own, or not",
-		Note:  "a later firmware does not take the seed back",
+		Note:  "another project quotes AMD-SB-3045 as asking for MilanPI 1.0.0.3 or later; later firmware does not take back a seed that was read",
 	},
 	{
 		ID: "CVE-2026-31591", CVEs: []string{"CVE-2026-31591"}, Published: "2026",

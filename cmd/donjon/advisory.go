@@ -81,7 +81,11 @@ func (a *app) advisories(q advisory.Query, asJSON bool) error {
 	one = one && slices.ContainsFunc(rows, func(r advisory.Row) bool { return r.ID == exact.ID })
 	switch {
 	case len(rows) == 0 && q.Text != "":
-		return failHint(statusFailed, "donjon advisory lists all that is known", fmt.Errorf("no advisory mentions %q", q.Text))
+		among := ""
+		if q.TEE != "" || q.Product != "" || q.Class != "" {
+			among = " among those that the flags leave"
+		}
+		return failHint(statusFailed, "donjon advisory lists all that is known", fmt.Errorf("no advisory%s mentions %.80q", among, q.Text))
 	case one && asJSON:
 		return a.printJSON([]advisory.Row{exact})
 	case asJSON:
