@@ -38,7 +38,7 @@ there and how long it counts (docs/collateral.md).`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newCollateralExport(a), newCollateralFetch(a), newCollateralImport(a), newCollateralList(a))
+	c.AddCommand(newCollateralExport(a), newCollateralFetch(a), newCollateralImport(a), newCollateralList(a), newCollateralStaple(a))
 	return c
 }
 

@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/donjon-tee/donjon/attest"
 	"github.com/donjon-tee/donjon/attest/verdict"
@@ -35,6 +36,7 @@ func (a *app) policyInit(f policyInitFlags) error {
 		return err
 	}
 	var v attest.Verifier
+	a.addCached(&v, evidence, &o)
 	text, err := attest.Fit(&v, evidence, o)
 	var refused *verdict.Error
 	if errors.As(err, &refused) {
@@ -43,8 +45,10 @@ func (a *app) policyInit(f policyInitFlags) error {
 				return err
 			}
 		}
-		for _, c := range refused.Verdict.Deciding()[1:] {
-			a.note("also: the check %s %s: found %s", c.Code, c.Status, c.Found)
+		for i, c := range refused.Verdict.Deciding() {
+			if i > 0 {
+				a.note("also: the check %s %s: found %s", c.Code, strings.ReplaceAll(string(c.Status), "_", " "), c.Found)
+			}
 		}
 		return fmt.Errorf("no policy is written: %w", verdictStatus(refused.Verdict))
 	}

@@ -35,6 +35,7 @@ func (f *judgeFlags) register(c *cobra.Command) {
 
 type verifyFlags struct {
 	judgeFlags
+	tokenFlags
 	policy, nonce, eventLog string
 	platformOnly            bool
 }
@@ -57,7 +58,8 @@ genuine, 11 genuine and refused, 12 something demanded could not be checked.`,
 		Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error { return a.verify(f, args[0]) },
 	}
-	f.register(c)
+	f.judgeFlags.register(c)
+	f.tokenFlags.register(c)
 	c.Flags().StringVar(&f.policy, "policy", "", "what is demanded, a policy `FILE` (donjon policy init writes one)")
 	c.Flags().StringVar(&f.nonce, "nonce", "", "the nonce that evidence must hold, 8 to 64 bytes in `HEX`")
 	c.Flags().StringVar(&f.eventLog, "event-log", "", "a TCG or CCEL event `FILE` to replay against the registers that were signed")
@@ -76,6 +78,10 @@ func (a *app) verify(f verifyFlags, name string) error {
 			return err
 		}
 	}
+	key, err := f.signer()
+	if err != nil {
+		return err
+	}
 	evidence, err := a.judged(f.judgeFlags, name, &o)
 	if err != nil {
 		return err
@@ -90,6 +96,7 @@ func (a *app) verify(f verifyFlags, name string) error {
 		return err
 	}
 	var v attest.Verifier
+	a.addCached(&v, evidence, &o)
 	out := v.Verify(evidence, o)
 	if err := save(); err != nil {
 		a.note("what was seen of collateral could not be remembered: %v", err)
@@ -97,7 +104,22 @@ func (a *app) verify(f verifyFlags, name string) error {
 	if err := a.printVerdict(out, f.asJSON); err != nil {
 		return err
 	}
+	if err := f.write(out, key); err != nil {
+		return err
+	}
 	return verdictStatus(out)
+}
+
+// addCached adds what the cache has for this evidence, where something is missing
+// without it. Nothing is fetched.
+func (a *app) addCached(v *attest.Verifier, evidence []byte, o *attest.Options) {
+	first := *o
+	first.Seen, first.PlatformOnly = nil, true
+	out := v.Verify(evidence, first)
+	if out.Claims == nil || out.Outcome == verdict.Admitted {
+		return
+	}
+	o.Collateral = collateral.Merge(o.Collateral, a.cachedCollateral(out.Claims))
 }
 
 // verdictStatus passes the verdict on as the exit status, with the check that
