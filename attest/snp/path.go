@@ -150,7 +150,7 @@ func (v *Verifier) Chain(certs []*x509.Certificate, o *format.Options) format.Re
 	res.Add(verdict.Pass(verdict.Form, fmt.Sprintf("a chain of %d certificates", len(ordered))).From(sourceKDS))
 	root := ordered[len(ordered)-1]
 	p := path{chain: ordered, err: pki.VerifyChain(ordered, &v.links), product: anchor(products, pki.Fingerprint(root))}
-	p.named = p.product == nil && o.Named(pki.Fingerprint(root))
+	p.named = p.product == nil && bytes.Equal(root.RawSubject, root.RawIssuer) && o.Named(pki.Fingerprint(root))
 	if len(ordered) > 1 && p.product != nil {
 		h := pki.Fingerprint(ordered[len(ordered)-2])
 		p.pinned = h == pki.Fingerprint(p.product.ASK) || h == pki.Fingerprint(p.product.ASVK)
