@@ -288,7 +288,7 @@ func TestRealSteward(t *testing.T) {
 				List asn1.RawValue
 			}
 		}
-		TCB   struct {
+		TCB struct {
 			Certs  []asn1.RawValue
 			Report []byte
 		}
