@@ -18,6 +18,7 @@ type appraisal struct {
 	v        *Verifier
 	q        *Quote
 	c        *pckChain
+	known    bool // c is remembered: it holds up to its own root
 	o        *format.Options
 	r        *format.Result
 	root     *x509.Certificate
@@ -50,7 +51,11 @@ func (a *appraisal) trust() bool {
 // chain checks the PCK chain's signatures, and its validity and revocation with that
 // of the TCB signing certificates that are used.
 func (a *appraisal) chain() {
-	if err := a.v.linked(a.c, a.root, a.rootHash); err != nil {
+	var err error
+	if !a.known || a.c.root == nil {
+		err = a.v.linked(a.c, a.root, a.rootHash)
+	}
+	if err != nil {
 		a.r.Add(verdict.Fail(verdict.Chain, err.Error(), "PCK, CA and root, each signed by the next").From(srcPCK))
 		return
 	}

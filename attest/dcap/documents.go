@@ -22,6 +22,9 @@ type parsed struct {
 	// What it is and when it is current, in words.
 	name, current string
 	hash          pki.Hash // of kind, signature and body
+	key           pki.Hash // where it is remembered
+	by            *signer  // who signed it, where it is remembered
+	signature     []byte   // that signature
 }
 
 func (p *parsed) window() window {
@@ -40,16 +43,16 @@ func (p *parsed) evaluation() uint32 {
 
 // document parses a document, or remembers that it did. What is remembered is found
 // by the signature and compared as a whole: that is faster than a hash.
-func (v *Verifier) document(d *collateral.Document, isQE bool) *parsed {
+func (v *Verifier) document(d *collateral.Document, isQE bool) (p *parsed, known bool) {
 	if len(d.Body) > maxDocument || len(d.Signature) != 64 {
-		return &parsed{err: errBadDocument}
+		return &parsed{err: errBadDocument}, false
 	}
 	key := pki.Hash(d.Signature[:32])
 	if isQE {
 		key[0] ^= 0xff // a document may be offered as both
 	}
 	if p, ok := v.documents.Get(key); ok && bytes.Equal(p.body, d.Body) && (p.qe != nil) == isQE {
-		return p
+		return p, true
 	}
 	h := sha256.New()
 	label := "tcb\x00"
@@ -59,7 +62,7 @@ func (v *Verifier) document(d *collateral.Document, isQE bool) *parsed {
 	h.Write([]byte(label))
 	h.Write(d.Signature)
 	h.Write(d.Body)
-	p := &parsed{hash: pki.Hash(h.Sum(nil)), body: bytes.Clone(d.Body)}
+	p = &parsed{key: key, hash: pki.Hash(h.Sum(nil)), body: bytes.Clone(d.Body)}
 	if isQE {
 		p.qe, p.err = parseQEIdentity(p.body)
 	} else {
@@ -69,9 +72,8 @@ func (v *Verifier) document(d *collateral.Document, isQE bool) *parsed {
 		p.name = describe(p)
 		w := p.window()
 		p.current = fmt.Sprintf("%s to %s, evaluation number %d", day(w.IssueDate), day(w.NextUpdate), p.evaluation())
-		v.documents.Put(key, p)
 	}
-	return p
+	return p, false
 }
 
 // chosen is the document that an appraisal uses.
@@ -86,7 +88,7 @@ type chosen struct {
 // highest evaluation number, then the youngest. others names what did not fit.
 func (v *Verifier) choose(docs []collateral.Document, isQE bool, signers []*signer, o *format.Options, fits func(*parsed) bool) (best *chosen, others []string) {
 	for i := range docs[:min(len(docs), collateral.MaxDocuments)] {
-		p := v.document(&docs[i], isQE)
+		p, known := v.document(&docs[i], isQE)
 		if p.err != nil {
 			others = append(others, p.err.Error())
 			continue
@@ -97,8 +99,16 @@ func (v *Verifier) choose(docs []collateral.Document, isQE bool, signers []*sign
 		}
 		c := &chosen{parsed: p, stale: p.window().stale(o.At, o.MaxAge)}
 		for _, s := range signers {
+			if known && p.by == s && bytes.Equal(p.signature, docs[i].Signature) {
+				c.signer = s.cert
+				break
+			}
 			if v.signed(&docs[i], p, s) {
 				c.signer = s.cert
+				if !known { // what nobody signed is not remembered
+					p.by, p.signature = s, bytes.Clone(docs[i].Signature)
+					v.documents.Put(p.key, p)
+				}
 				break
 			}
 		}

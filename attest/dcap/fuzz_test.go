@@ -114,7 +114,7 @@ func chainOf(t testing.TB, raw []byte) *pckChain {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := (&Verifier{}).chain(q.CertData)
+	c, _ := (&Verifier{}).chain(q.CertData)
 	if c.err != nil {
 		t.Fatal(c.err)
 	}

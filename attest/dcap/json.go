@@ -10,10 +10,10 @@ import (
 
 // Bounds on a signed document.
 const (
-	maxDocument = 1 << 20
+	maxDocument = 256 << 10 // the longest seen is 7 KiB
 	maxDepth    = 12
 	maxKeys     = 32     // of one object
-	maxValues   = 40_000 // of the whole document
+	maxValues   = 20_000 // of the whole document
 	maxLevels   = 512
 	maxAdvisory = 256 // of one level
 )

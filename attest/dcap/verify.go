@@ -39,7 +39,6 @@ const fetchHint = "fetch Intel's collateral for this platform, or give it with -
 type Verifier struct {
 	signatures  pki.Cache
 	chains      pki.Memo[*pckChain]
-	links       pki.Memo[error]
 	documents   pki.Memo[*parsed]
 	signersSeen pki.Memo[*signer]
 
@@ -55,6 +54,7 @@ type pckChain struct {
 	platform      *Platform
 	hash          pki.Hash // of the certification data
 	rootHash      pki.Hash // of root
+	key64         pki.Hash // where it is remembered
 	data          []byte   // the certification data, a copy
 	err           error
 }
@@ -80,13 +80,13 @@ func (v *Verifier) Verify(quote []byte, o *format.Options) format.Result {
 	if !q.TDX {
 		source = srcSGX
 	}
-	c := v.chain(q.CertData)
+	c, known := v.chain(q.CertData)
 	if c.err != nil {
 		r.Add(verdict.Fail(verdict.Form, "the PCK chain does not parse: "+c.err.Error(), "a PCK chain in PEM").From(srcPCK))
 		return r
 	}
 	r.Add(verdict.Pass(verdict.Form, q.String()).From(source))
-	a := &appraisal{v: v, q: q, c: c, o: o, r: &r}
+	a := &appraisal{v: v, q: q, c: c, known: known, o: o, r: &r}
 	r.Claims = q.claims(c)
 	a.intel = r.Claims.Intel
 	if a.trust() {
@@ -104,26 +104,24 @@ func (q *Quote) String() string {
 
 // chain parses certification data, or remembers that it did. What is remembered is
 // found by a quick hash and compared as a whole.
-func (v *Verifier) chain(data []byte) *pckChain {
+func (v *Verifier) chain(data []byte) (c *pckChain, known bool) {
 	v.once.Do(func() { v.seed = maphash.MakeSeed() })
 	var key pki.Hash
 	binary.LittleEndian.PutUint64(key[:], maphash.Bytes(v.seed, data))
 	if c, ok := v.chains.Get(key); ok && bytes.Equal(c.data, data) {
-		return c
+		return c, true
 	}
-	c := &pckChain{hash: sha256.Sum256(data), data: bytes.Clone(data)}
+	c = &pckChain{hash: sha256.Sum256(data), key64: key, data: bytes.Clone(data)}
 	var certs []*x509.Certificate
 	if certs, c.err = parseChain(c.data); c.err != nil {
-		return c
+		return c, false
 	}
 	c.pck, c.ca, c.key = certs[0], certs[1], certs[0].PublicKey.(*ecdsa.PublicKey)
 	if len(certs) == 3 {
 		c.root, c.rootHash = certs[2], pki.Fingerprint(certs[2])
 	}
-	if c.platform, c.err = ParsePlatform(c.pck); c.err == nil {
-		v.chains.Put(key, c)
-	}
-	return c
+	c.platform, c.err = ParsePlatform(c.pck)
+	return c, false
 }
 
 // rootFor finds a root that may vouch and that issued the CA.
@@ -146,21 +144,36 @@ func (v *Verifier) rootFor(c *pckChain, o *format.Options) (root *x509.Certifica
 	return nil, hash, true, false
 }
 
-// linked says whether the chain holds up to root, or remembers that it does.
+// linked says whether the chain holds up to root, or remembers that it does. Only
+// chains that hold are remembered: nobody else can fill the memory.
 func (v *Verifier) linked(c *pckChain, root *x509.Certificate, hash pki.Hash) error {
-	key := pki.Hash(sha256.Sum256(append(c.hash[:len(c.hash):len(c.hash)], hash[:]...)))
-	if err, ok := v.links.Get(key); ok {
-		return err
+	h := sha256.New()
+	h.Write([]byte("donjon dcap chain\x00"))
+	h.Write(c.hash[:])
+	h.Write(hash[:])
+	key := pki.Hash(h.Sum(nil))
+	if v.signatures.Has(key) {
+		v.remember(c)
+		return nil
 	}
 	err := pki.VerifyChain([]*x509.Certificate{c.pck, c.ca, root}, &v.signatures)
-	if err == nil && c.pck.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
-		err = errors.New("the PCK may not sign")
+	switch {
+	case err != nil:
+		return err
+	case c.pck.KeyUsage&x509.KeyUsageDigitalSignature == 0:
+		return errors.New("the PCK may not sign")
+	case c.ca.KeyUsage&x509.KeyUsageCRLSign == 0 || root.KeyUsage&x509.KeyUsageCRLSign == 0:
+		return errors.New("the CA or the root may not sign revocation lists")
 	}
-	if err == nil && (c.ca.KeyUsage&x509.KeyUsageCRLSign == 0 || root.KeyUsage&x509.KeyUsageCRLSign == 0) {
-		err = errors.New("the CA or the root may not sign revocation lists")
+	v.signatures.Add(key)
+	v.remember(c)
+	return nil
+}
+
+func (v *Verifier) remember(c *pckChain) {
+	if old, ok := v.chains.Get(c.key64); !ok || old != c {
+		v.chains.Put(c.key64, c)
 	}
-	v.links.Put(key, err)
-	return err
 }
 
 // signatures checks what the quote itself carries: the PCK signed the QE's report,
