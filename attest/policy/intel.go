@@ -110,7 +110,11 @@ func (s *Intel) status(in *claims.IntelPlatform, section string) verdict.Check {
 	}
 	found := in.Status
 	if in.ModuleStatus != "" || in.QEStatus != "" {
-		found = fmt.Sprintf("%s (platform %s, TDX module %s, quoting enclave %s)", in.Status, or(in.PlatformStatus), or(in.ModuleStatus), or(in.QEStatus))
+		module := ""
+		if section == claims.TDX {
+			module = ", TDX module " + or(in.ModuleStatus)
+		}
+		found = fmt.Sprintf("%s (platform %s%s, quoting enclave %s)", in.Status, or(in.PlatformStatus), module, or(in.QEStatus))
 	}
 	switch {
 	case in.Status == "":
