@@ -149,7 +149,7 @@ func eventLog(c *claims.Claims, log []byte) verdict.Check {
 
 // format calls the verifier for the evidence.
 func (v *Verifier) format(e *envelope.Envelope, o Options, p *policy.Policy) format.Result {
-	f := &format.Options{At: o.At, Collateral: collateral.Merge(e.Stapled, o.Collateral), MaxAge: time.Duration(p.CollateralMaxAge),
+	f := &format.Options{At: o.At, Collateral: collateral.Merge(o.Collateral, e.Stapled), MaxAge: time.Duration(p.CollateralMaxAge),
 		SimulatedRoots: o.SimulatedRoots}
 	for _, d := range p.SimulatedRoots {
 		if len(d) == len(pki.Hash{}) {

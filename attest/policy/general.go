@@ -133,6 +133,10 @@ func (p *Policy) workload(c *claims.Claims, d Demand) []verdict.Check {
 		return []verdict.Check{d.software(verdict.Skip(verdict.WorkloadBinding, "the host data is zero: no workload is named", hint))}
 	}
 	if len(c.HostData) > 32 && !zero(c.HostData[32:]) {
+		if p.Workloads == nil && c.Keep == nil {
+			// Somebody else's use of the field: no workload of ours, and none was asked for.
+			return []verdict.Check{d.software(verdict.Skip(verdict.WorkloadBinding, "host data that is no digest of 32 bytes, "+c.HostData.String(), hint))}
+		}
 		return []verdict.Check{verdict.Fail(verdict.WorkloadBinding, "host data with more than 32 bytes, "+c.HostData.String(), "a digest of 32 bytes, then zeros")}
 	}
 	digest := c.HostData[:min(32, len(c.HostData))]

@@ -110,7 +110,11 @@ func (s *Intel) status(in *claims.IntelPlatform, section string) verdict.Check {
 	}
 	found := in.Status
 	if in.ModuleStatus != "" || in.QEStatus != "" {
-		found = fmt.Sprintf("%s (platform %s, TDX module %s, quoting enclave %s)", in.Status, judged(in.PlatformStatus), judged(in.ModuleStatus), judged(in.QEStatus))
+		module := ""
+		if section == claims.TDX {
+			module = ", TDX module " + judged(in.ModuleStatus)
+		}
+		found = fmt.Sprintf("%s (platform %s%s, quoting enclave %s)", in.Status, judged(in.PlatformStatus), module, judged(in.QEStatus))
 	}
 	switch {
 	case in.Status == "":
