@@ -67,6 +67,9 @@ func (o *opener) cmwExtension(v, tagged []byte) (*Envelope, error) {
 
 // cbor is a CMW record, a tagged one, a collection, or bare tagged RA-TLS evidence.
 func (o *opener) cbor(b []byte) (*Envelope, error) {
+	if len(b) == 0 {
+		return nil, o.errorf("no bytes at all")
+	}
 	m, err := cbor.DecOptions{DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden,
 		MaxNestedLevels: 4, MaxArrayElements: 16, MaxMapPairs: maxRecords + 1}.DecMode()
 	if err != nil {

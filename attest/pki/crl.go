@@ -104,6 +104,9 @@ func CheckList(l *x509.RevocationList, issuer *x509.Certificate, cache *Cache) e
 	if cache.Has(key) {
 		return nil
 	}
+	if err := CheckKey(issuer.PublicKey); err != nil {
+		return fmt.Errorf("the issuer has %w", err)
+	}
 	if err := l.CheckSignatureFrom(issuer); err != nil {
 		return fmt.Errorf("signature: %w", err)
 	}
