@@ -14,8 +14,8 @@ import (
 // Demand is what the verifier adds to the policy for one appraisal.
 type Demand struct {
 	At    time.Time
-	Nonce []byte // nil: the verifier sent none
-	// Purpose that Donjon's claims must state; "": file.
+	Nonce []byte // empty: the verifier sent none
+	// Purpose that Donjon's claims must state; "": file, where there are such claims.
 	Purpose string
 	// NoPolicy says that the policy is Default because none was given.
 	NoPolicy bool
@@ -82,7 +82,7 @@ func (p *Policy) simulated(c *claims.Claims) []verdict.Check {
 // freshness compares the nonce: the claims' own, a format's own, or report data
 // that is the nonce, zero padded.
 func (p *Policy) freshness(c *claims.Claims, d Demand) verdict.Check {
-	if d.Nonce == nil {
+	if len(d.Nonce) == 0 { // an empty one would be in all evidence that has none
 		k := verdict.Skip(verdict.Nonce, "no nonce was given: this may be a recording", "send the attester a random nonce and give it here")
 		if p.Freshness == FreshnessNone {
 			k.Waived = `the policy says freshness = "none"`
@@ -109,6 +109,10 @@ func (p *Policy) freshness(c *claims.Claims, d Demand) verdict.Check {
 
 func (p *Policy) purpose(c *claims.Claims, d Demand) verdict.Check {
 	if c.Keep == nil {
+		if d.Purpose != "" {
+			return verdict.Fail(verdict.Purpose, "no claims of a Keep", d.Purpose).From("docs/evidence.md, claims").
+				Advise("nothing in this evidence says what it is for")
+		}
 		return verdict.Check{}
 	}
 	want := d.Purpose
@@ -127,7 +131,14 @@ func (p *Policy) purpose(c *claims.Claims, d Demand) verdict.Check {
 func (p *Policy) workload(c *claims.Claims, d Demand) []verdict.Check {
 	const hint = "without host data nothing in the hardware's word says which workload runs"
 	if c.HostData == nil {
-		return []verdict.Check{d.software(verdict.Skip(verdict.WorkloadBinding, "evidence of "+c.TEE+" has no host data", hint))}
+		out := []verdict.Check{d.software(verdict.Skip(verdict.WorkloadBinding, "evidence of "+c.TEE+" has no host data", hint))}
+		if p.Workloads != nil { // doing without the binding is not yet doing without the list
+			out = append(out, d.software(verdict.Skip(verdict.Workload, "evidence of "+c.TEE+" names no workload", "").Want(oneOf(p.Workloads)).From("policy: workloads")))
+		}
+		return out
+	}
+	if zero(c.HostData) && p.Workloads != nil {
+		return []verdict.Check{verdict.Fail(verdict.Workload, "host data of zeros: no workload is named", oneOf(p.Workloads)).From("policy: workloads")}
 	}
 	if zero(c.HostData) {
 		return []verdict.Check{d.software(verdict.Skip(verdict.WorkloadBinding, "the host data is zero: no workload is named", hint))}
