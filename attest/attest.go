@@ -49,9 +49,9 @@ type Options struct {
 	// Policy is what is demanded. nil: the defaults of every TEE, and no software is
 	// named, so that the outcome is at best verdict.CannotTell without PlatformOnly.
 	Policy *policy.Policy
-	// Nonce that the verifier sent; nil: none.
+	// Nonce that the verifier sent; empty: none.
 	Nonce []byte
-	// Purpose that Donjon's claims must state; "": file.
+	// Purpose that Donjon's claims must state; "": file, where there are such claims.
 	Purpose string
 	// PlatformOnly judges the platform and leaves software, workload and nonce alone.
 	PlatformOnly bool
@@ -105,7 +105,9 @@ func (v *Verifier) Verify(evidence []byte, o Options) *verdict.Verdict {
 	}
 	p.ApplyWaivers(out.Checks)
 	out.Conclude()
-	if out.Outcome != verdict.NotGenuine {
+	// Evidence that nobody was seen to have signed teaches nothing.
+	signed := slices.ContainsFunc(out.Checks, func(c verdict.Check) bool { return c.Code == verdict.Signature && c.Status == verdict.Passed })
+	if signed && out.Outcome != verdict.NotGenuine {
 		o.Seen.Raise(remember)
 	}
 	return out

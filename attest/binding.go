@@ -44,7 +44,7 @@ func (v *Verifier) bind(e *envelope.Envelope, o Options, r *format.Result) {
 	}
 	switch {
 	case b.SignedBy != "":
-		k := verdict.Skip(verdict.SelfSignature, "the certificate is signed by "+b.SignedBy, "who vouches for the name in it is for the reader to check")
+		k := verdict.Skip(verdict.SelfSignature, "the certificate names the issuer "+b.SignedBy+", whose signature was not checked", "who vouches for the name in it is for the reader to check")
 		k.Informal = true
 		r.Add(k)
 	case b.Signature != nil:

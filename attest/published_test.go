@@ -83,6 +83,7 @@ func publishedRows() []publishedRow {
 		{"milan v3, VLEK", "snp/milan-v3-vlek.report.bin", []string{"snp/milan-v3-vlek.vlek.der"}, "2025-06-01T12:00:00Z", verdict.Refused, "", "", "", verdict.Admitted},
 		{"milan v3, VLEK ended", "snp/milan-v3-vlek.report.bin", []string{"snp/milan-v3-vlek.vlek.der"}, "2026-01-01T12:00:00Z", verdict.Refused, "", "", "", ""},
 		{"turin v5", "snp/turin-v5.report.bin", []string{"snp/turin-v5.vcek.pem"}, "2026-03-01T12:00:00Z", verdict.CannotTell, "", "", "", verdict.Admitted},
+		{"turin v5, beside Intel's collateral alone", "snp/turin-v5.report.bin", []string{"sgx/quote-v3.collateral.json"}, "2026-03-01T12:00:00Z", verdict.CannotTell, "endorsement-key key-to-report signature", "", "", ""},
 		{"Enarx, milan", "steward/milan.csr.der", nil, "2023-02-01T12:00:00Z", verdict.Refused, "", "", "", verdict.Admitted},
 		{"Enarx, Ice Lake", "steward/icelake-xeon.csr.der", nil, "2023-02-01T12:00:00Z", verdict.Refused, "", "OutOfDate", "INTEL-SA-00586 INTEL-SA-00614 INTEL-SA-00615 INTEL-SA-00657", ""},
 		{"SGX v3", "sgx/quote-v3.bin", []string{"sgx/quote-v3.collateral.json"}, "2025-06-20T12:00:00Z", verdict.Refused, "", "ConfigurationAndSWHardeningNeeded", "INTEL-SA-00289 INTEL-SA-00615", verdict.Admitted},
