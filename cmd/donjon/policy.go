@@ -57,7 +57,10 @@ status is verify's.
 The policy says what the evidence says. Whether the program that was measured is the
 one you want is for you to find out: donjon image measure predicts it.`,
 		Args: usageArgs(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := notEmpty(c, "nonce", "at"); err != nil {
+				return err
+			}
 			if f.from == "" {
 				return usageError(fmt.Errorf("--from is missing: which evidence is the policy for"))
 			}
