@@ -290,7 +290,7 @@ func (o *opener) assemble(kind string, records []record) (*Envelope, error) {
 	if e.Binds.SPKI != nil || e.Binds.Claims != nil {
 		return nil, o.errorf("evidence within evidence")
 	}
-	if main.mediaType == evidence.ReportType && e.Kind != SNP {
+	if want, ok := map[string]Kind{evidence.ReportType: SNP, quoteType: DCAP, nitroType: Nitro}[main.mediaType]; ok && e.Kind != want {
 		return nil, o.errorf("the record says %s and holds something else", main.mediaType)
 	}
 	e.Stapled = collateral.Merge(e.Stapled, set)

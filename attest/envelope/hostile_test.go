@@ -17,6 +17,7 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 
+	"github.com/donjon-tee/donjon/attest/evidence"
 	"github.com/donjon-tee/donjon/attest/pki"
 )
 
@@ -166,20 +167,20 @@ func TestAmbiguousRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := asn1.RawValue{FullBytes: must(x509.MarshalPKIXPublicKey(&k.PublicKey))}
-	evidence := []pkix.Extension{{Id: oidTagged, Value: tagged(t)}}
+	carried := []pkix.Extension{{Id: oidTagged, Value: tagged(t)}}
 	other := []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 15}, Value: []byte{3, 2, 7, 128}}}
-	trailing := append(must(asn1.Marshal(evidence)), must(asn1.Marshal(other))...)
+	trailing := append(must(asn1.Marshal(carried)), must(asn1.Marshal(other))...)
 	for _, c := range []struct {
 		name string
 		list []attribute
 		ok   bool
 	}{
-		{"one", []attribute{{oidExtensionRequest, []any{evidence}}}, true},
-		{"another attribute beside it", []attribute{{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 7}, []any{"password"}}, {oidExtensionRequest, []any{evidence}}}, true},
-		{"two values", []attribute{{oidExtensionRequest, []any{evidence, evidence}}}, false},
-		{"two attributes", []attribute{{oidExtensionRequest, []any{evidence}}, {oidExtensionRequest, []any{other}}}, false},
+		{"one", []attribute{{oidExtensionRequest, []any{carried}}}, true},
+		{"another attribute beside it", []attribute{{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 7}, []any{"password"}}, {oidExtensionRequest, []any{carried}}}, true},
+		{"two values", []attribute{{oidExtensionRequest, []any{carried, carried}}}, false},
+		{"two attributes", []attribute{{oidExtensionRequest, []any{carried}}, {oidExtensionRequest, []any{other}}}, false},
 		{"two lists in one value", []attribute{{oidExtensionRequest, []any{trailing}}}, false},
-		{"an attribute without values before it", []attribute{{oidExtensionRequest, nil}, {oidExtensionRequest, []any{evidence}}}, false},
+		{"an attribute without values before it", []attribute{{oidExtensionRequest, nil}, {oidExtensionRequest, []any{carried}}}, false},
 	} {
 		tbs := requestBody(key, c.list...)
 		h := sum256(tbs)
@@ -195,6 +196,16 @@ func TestAmbiguousRequests(t *testing.T) {
 		}
 		if err == nil && e.Binds.Signature != nil {
 			t.Errorf("%s: its signature: %v", c.name, e.Binds.Signature)
+		}
+	}
+}
+
+// A record that says one form and holds another would be read by its word elsewhere.
+func TestRecordOfAnotherForm(t *testing.T) {
+	for kind, ok := range map[string]bool{evidence.ReportType: true, quoteType: false, nitroType: false, "application/octet-stream": true} {
+		b := must(cbor.Marshal(map[string]any{"evidence": wireRecord{Type: kind, Data: report(), Ind: indEvidence}}))
+		if _, err := Open(b); (err == nil) != ok {
+			t.Errorf("%s that holds a report: found %v, wanted opened %v", kind, err, ok)
 		}
 	}
 }

@@ -5,6 +5,21 @@ import (
 	"testing"
 )
 
+// Where nobody asked which program runs, the headline does not say that it is admitted.
+func TestHeadlineOfPlatformOnly(t *testing.T) {
+	pinned := Skip(RuntimePinned, "", "")
+	pinned.Informal = true
+	for _, c := range []struct {
+		check Check
+		want  string
+	}{{Pass(RuntimePinned, ""), "genuine, and admitted"}, {pinned, "genuine, and the platform is admitted; what runs on it was not judged"}} {
+		v := &Verdict{Checks: []Check{Pass(Signature, ""), c.check}}
+		if v.Conclude(); v.Headline() != c.want {
+			t.Errorf("found %q, wanted %q", v.Headline(), c.want)
+		}
+	}
+}
+
 // What was refused before anybody could look at its signature is not called genuine.
 func TestHeadlineOfRefused(t *testing.T) {
 	for _, c := range []struct {

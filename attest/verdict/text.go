@@ -15,6 +15,9 @@ func (v *Verdict) Headline() string {
 		Refused:    "genuine, and REFUSED",
 		CannotTell: "CANNOT TELL: something that is demanded could not be checked",
 	}[v.Outcome]
+	if v.Outcome == Admitted && v.platformOnly() {
+		s = "genuine, and the platform is admitted; what runs on it was not judged"
+	}
 	if v.Outcome == Refused && v.unsettled() {
 		s = "REFUSED, and whether it is genuine could not be checked"
 	}
@@ -22,6 +25,16 @@ func (v *Verdict) Headline() string {
 		s = "SIMULATED, no hardware vouches: " + s
 	}
 	return s
+}
+
+// platformOnly says that nobody asked which program runs.
+func (v *Verdict) platformOnly() bool {
+	for _, c := range v.Checks {
+		if c.Code == RuntimePinned && c.Status == NotMade && c.Informal {
+			return true
+		}
+	}
+	return false
 }
 
 // unsettled says that something was not checked, waived or not, without which nobody

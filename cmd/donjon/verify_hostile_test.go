@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"encoding/pem"
 	"os"
 	"path/filepath"
@@ -79,5 +80,19 @@ func TestEmptyFlagsAreWrongUsage(t *testing.T) {
 	}
 	if status, _, _ := command(t, "policy", "init", "--from", evidence, "--nonce", ""); status != 2 {
 		t.Errorf("policy init: found %d, wanted 2", status)
+	}
+}
+
+// Where no chain was seen to hold, nobody's root vouches.
+func TestInspectNamesNoRootThatWasNotSeen(t *testing.T) {
+	for name, want := range map[string]string{"tpm/quote.json": "", "snp/turin-v5.report.bin": "", "tdx/quote-v4.bin": "vendor", "nitro/prod.cose": "vendor"} {
+		file, _ := published(t, name)
+		_, out, errs := command(t, "inspect", "--json", file)
+		var r struct {
+			Kind string `json:"root_kind"`
+		}
+		if err := json.Unmarshal([]byte(out), &r); err != nil || r.Kind != want {
+			t.Errorf("%s: found %q (%v, %s), wanted %q", name, r.Kind, err, errs, want)
+		}
 	}
 }
