@@ -4,6 +4,10 @@ package main
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
 	"os"
@@ -94,5 +98,31 @@ func TestInspectNamesNoRootThatWasNotSeen(t *testing.T) {
 		if err := json.Unmarshal([]byte(out), &r); err != nil || r.Kind != want {
 			t.Errorf("%s: found %q (%v, %s), wanted %q", name, r.Kind, err, errs, want)
 		}
+	}
+}
+
+// A token that begins to count later would say then what was never looked at.
+func TestNoTokenFromTheFuture(t *testing.T) {
+	evidence, _ := published(t, "tdx/quote-v4.bin")
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalECPrivateKey(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	key, token := filepath.Join(dir, "key.pem"), filepath.Join(dir, "token")
+	if err := os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	status, _, errs := command(t, "verify", evidence, "--at", "2099-01-01T00:00:00Z", "--token", token, "--token-key", key, "--token-audience", "x")
+	if _, err := os.Stat(token); status != 2 || err == nil {
+		t.Errorf("found %d, %q, token there %v, wanted 2 and none", status, errs, err == nil)
+	}
+	status, _, errs = command(t, "verify", evidence, "--at", "2025-06-20T12:00:00Z", "--token", token, "--token-key", key, "--token-audience", "x")
+	if _, err := os.Stat(token); status != 12 || err != nil {
+		t.Errorf("found %d, %q, %v, wanted 12 and a token that says so", status, errs, err)
 	}
 }
