@@ -76,7 +76,8 @@ func (v *Verifier) bindClaims(e *envelope.Envelope, r *format.Result) {
 	}
 	own, err := evidence.ParseClaims(b.Claims)
 	if err == nil {
-		c.Keep = &claims.Keep{WorkloadDigest: own.WorkloadDigest[:], Purpose: own.Purpose, Instance: own.Instance[:], Nonce: own.Nonce, Exporter: own.TLSExporter}
+		c.Keep = &claims.Keep{WorkloadDigest: own.WorkloadDigest[:], Purpose: own.Purpose, Instance: own.Instance[:], Nonce: own.Nonce, Exporter: own.TLSExporter,
+			StewardKey: own.StewardKey, SealingKey: own.SealingKey}
 		c.Key = own.PubkeyHash[:]
 		r.Add(hostData(c))
 		if b.SPKI != nil {
@@ -122,7 +123,7 @@ func foreignClaims(b []byte) (alg uint64, hash, nonce []byte, err error) {
 	if err := m.Unmarshal(b, &items); err != nil {
 		return 0, nil, nil, err
 	}
-	for _, k := range []string{"purpose", "workload-digest", "instance", "tls-exporter"} {
+	for _, k := range []string{"purpose", "workload-digest", "instance", "tls-exporter", "steward-key", "sealing-key"} {
 		if _, ok := items[k]; ok {
 			return 0, nil, nil, fmt.Errorf("the claim %s belongs to another form", k)
 		}

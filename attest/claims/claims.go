@@ -110,6 +110,8 @@ type Keep struct {
 	Instance       Hex    `json:"instance"`
 	Nonce          Hex    `json:"nonce,omitempty"`
 	Exporter       Hex    `json:"tls_exporter,omitempty"`
+	StewardKey     Hex    `json:"steward_key_sha256,omitempty"` // at enrolment: whom the Keep talks to
+	SealingKey     Hex    `json:"sealing_key_sha256,omitempty"` // at enrolment: what secrets are sealed to
 }
 
 // SNPTCB is a TCB_VERSION taken apart in its product's order. FMC is nil where the

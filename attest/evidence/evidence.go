@@ -138,7 +138,12 @@ type Claims struct {
 	WorkloadDigest [32]byte // equal to the report's host data, which is what counts (THREATS T23)
 	Purpose        string
 	Instance       [16]byte // random, new for each Keep
-	TLSExporter    []byte   // on an attested connection; else absent
+	TLSExporter    []byte   // on an attested connection and at enrolment; else absent
+	// StewardKey and SealingKey are for enrolment alone, both or neither: SHA-256 of the
+	// SubjectPublicKeyInfo of the Steward at the other end, and of the key that it seals
+	// secrets to (THREATS T4). 32 bytes or absent.
+	StewardKey []byte
+	SealingKey []byte
 }
 
 type wireClaims struct {
@@ -148,6 +153,8 @@ type wireClaims struct {
 	Purpose        string `cbor:"purpose"`
 	Instance       []byte `cbor:"instance"`
 	TLSExporter    []byte `cbor:"tls-exporter,omitempty"`
+	StewardKey     []byte `cbor:"steward-key,omitempty"`
+	SealingKey     []byte `cbor:"sealing-key,omitempty"`
 }
 
 type hashEntry struct {
@@ -169,7 +176,7 @@ func (c Claims) Encode() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return m.Marshal(wireClaims{h, c.Nonce, c.WorkloadDigest[:], c.Purpose, c.Instance[:], c.TLSExporter})
+	return m.Marshal(wireClaims{h, c.Nonce, c.WorkloadDigest[:], c.Purpose, c.Instance[:], c.TLSExporter, c.StewardKey, c.SealingKey})
 }
 
 func (c Claims) check() error {
@@ -183,6 +190,9 @@ func (c Claims) check() error {
 	}
 	if len(c.TLSExporter) > 64 {
 		return fmt.Errorf("evidence: claims: an exporter value of %d bytes, at most 64", len(c.TLSExporter))
+	}
+	if enrol := c.StewardKey != nil || c.SealingKey != nil; enrol && (len(c.StewardKey) != 32 || len(c.SealingKey) != 32 || c.Purpose != PurposeEnrol) {
+		return errors.New("evidence: claims: steward-key and sealing-key are 32 bytes each, stand together, and belong to enrolment")
 	}
 	return nil
 }
@@ -209,7 +219,8 @@ func ParseClaims(b []byte) (Claims, error) {
 		return c, errors.New("evidence: claims: a value has the wrong length or hash algorithm")
 	}
 	c = Claims{PubkeyHash: [32]byte(h.Hash), Nonce: w.Nonce, WorkloadDigest: [32]byte(w.WorkloadDigest),
-		Purpose: w.Purpose, Instance: [16]byte(w.Instance), TLSExporter: w.TLSExporter}
+		Purpose: w.Purpose, Instance: [16]byte(w.Instance), TLSExporter: w.TLSExporter,
+		StewardKey: w.StewardKey, SealingKey: w.SealingKey}
 	again, err := c.Encode()
 	if err != nil {
 		return c, err

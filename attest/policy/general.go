@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,8 +16,11 @@ import (
 type Demand struct {
 	At    time.Time
 	Nonce []byte // empty: the verifier sent none
-	// Purpose that Donjon's claims must state; "": file, where there are such claims.
-	Purpose string
+	// Purposes are those of which Donjon's claims must state one; none: file.
+	Purposes []string
+	// ClaimsWanted says that evidence without Donjon's claims does not do: somebody asked
+	// for the purpose.
+	ClaimsWanted bool
 	// NoPolicy says that the policy is Default because none was given.
 	NoPolicy bool
 	// PlatformOnly judges the platform alone: which software and workload it runs,
@@ -109,20 +113,20 @@ func (p *Policy) freshness(c *claims.Claims, d Demand) verdict.Check {
 
 func (p *Policy) purpose(c *claims.Claims, d Demand) verdict.Check {
 	if c.Keep == nil {
-		if d.Purpose != "" {
-			return verdict.Fail(verdict.Purpose, "no claims of a Keep", d.Purpose).From("docs/evidence.md, claims").
+		if d.ClaimsWanted {
+			return verdict.Fail(verdict.Purpose, "no claims of a Keep", strings.Join(d.Purposes, " or ")).From("docs/evidence.md, claims").
 				Advise("nothing in this evidence says what it is for")
 		}
 		return verdict.Check{}
 	}
-	want := d.Purpose
-	if want == "" {
-		want = "file"
+	want := d.Purposes
+	if len(want) == 0 {
+		want = []string{"file"}
 	}
-	if c.Keep.Purpose == want {
-		return verdict.Pass(verdict.Purpose, want)
+	if slices.Contains(want, c.Keep.Purpose) {
+		return verdict.Pass(verdict.Purpose, c.Keep.Purpose)
 	}
-	return verdict.Fail(verdict.Purpose, c.Keep.Purpose, want).From("docs/evidence.md, claims").
+	return verdict.Fail(verdict.Purpose, c.Keep.Purpose, strings.Join(want, " or ")).From("docs/evidence.md, claims").
 		Advise("evidence for one use is not good for another")
 }
 

@@ -54,10 +54,10 @@ func TestEmptyNonceIsNone(t *testing.T) {
 // A purpose that is asked for is not in evidence without claims.
 func TestPurposeWithoutClaims(t *testing.T) {
 	c := &claims.Claims{TEE: claims.SNP, SNP: &claims.SNPClaims{}}
-	if got := one(Default().Appraise(c, Demand{Purpose: "tls"}), verdict.Purpose); got.Status != verdict.Failed {
+	if got := one(Default().Appraise(c, Demand{Purposes: []string{"session"}, ClaimsWanted: true}), verdict.Purpose); got.Status != verdict.Failed {
 		t.Errorf("found %+v, wanted failed", got)
 	}
-	if got := one(Default().Appraise(c, Demand{}), verdict.Purpose); got.Code != "" {
+	if got := one(Default().Appraise(c, Demand{Purposes: []string{"file"}}), verdict.Purpose); got.Code != "" {
 		t.Errorf("found %+v, wanted no check where no purpose is asked for", got)
 	}
 }
