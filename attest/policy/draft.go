@@ -105,7 +105,7 @@ func (d *Draft) TOML() []byte {
 	} else {
 		w.key("freshness", `"none"`, `a recording is admitted; "nonce" demands a fresh answer`)
 	}
-	if h := c.HostData; h != nil && !zero(h) && (len(h) <= 32 || zero(h[32:])) {
+	if h := c.HostData; h != nil && !claims.Zero(h) && (len(h) <= 32 || claims.Zero(h[32:])) {
 		w.key("workloads", quotedHexes(h[:min(32, len(h))]), "accepted workload digests, as the hardware's host data has them")
 	}
 	if c.Root.Simulated {
