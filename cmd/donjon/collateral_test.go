@@ -20,6 +20,34 @@ import (
 	"github.com/donjon-tee/donjon/attest/published"
 )
 
+// Vendor data counts as cache: it is listed, and cleaned away.
+func TestCacheHoldsCollateral(t *testing.T) {
+	dir := t.TempDir()
+	if status, out, errs := at(t, dir, "cache", "list"); status != 0 || !strings.Contains(out, "vendor data for verifying: 0 files") {
+		t.Fatalf("an empty cache: found status %d\n%s%s", status, out, errs)
+	}
+	for _, name := range []string{"donjon/collateral/key.json", "donjon/other/file"} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("{}"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, out, _ := at(t, dir, "cache", "list"); !strings.Contains(out, "vendor data for verifying: 1 files, 2 bytes") {
+		t.Errorf("one file of 2 bytes:\n%s", out)
+	}
+	if status, _, errs := at(t, dir, "cache", "clean"); status != 0 {
+		t.Errorf("clean: found status %d, %s", status, errs)
+	}
+	if _, out, _ := at(t, dir, "cache", "list"); !strings.Contains(out, "vendor data for verifying: 0 files") {
+		t.Errorf("after clean:\n%s", out)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "donjon/other/file")); err != nil {
+		t.Errorf("clean took what is no cache: %v", err)
+	}
+}
+
 // file is the path of a published file.
 func file(t *testing.T, name string) string {
 	published.Read(t, name)
