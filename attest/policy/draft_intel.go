@@ -44,6 +44,9 @@ func draftTDX(w *writer, c *claims.Claims) {
 		w.comment("ACCEPTED: the host can show this TD page faults on its private memory (SEPT_VE_DISABLE is 0).")
 		w.key("allow_sept_ve", "true", "")
 	}
+	if binary.LittleEndian.Uint64(t.TDAttributes)&tdxMigratable != 0 {
+		w.comment("ACCEPTED: the service TD that is bound can move this TD to another machine.")
+	}
 	if !claims.Zero(t.MRServiceTD) {
 		w.key("service_tds", quotedHexes(t.MRServiceTD), "the service TD that is bound")
 	}

@@ -60,7 +60,7 @@ func draftSNP(w *writer, c *claims.Claims) {
 	if s.Product == "" {
 		return
 	}
-	w.table("snp.floors." + s.Product)
+	w.table("snp.floors." + bare(s.Product))
 	w.comment("The lowest of the reported, committed, current and launch TCB.")
 	all := []claims.SNPTCB{s.Reported, s.Committed, s.Current, s.Launch}
 	for i, first := range components(s.Reported) {
