@@ -25,7 +25,7 @@ func root(t *testing.T, name string) *x509.Certificate {
 	return c
 }
 
-func TestVerified(t *testing.T) {
+func TestT25Verified(t *testing.T) {
 	intel, milan := root(t, "sgx/intel-root.der"), root(t, "snp/roots/milan-ark.der")
 	s := add(t, published.Read(t, "tdx/quote-v4.collateral.json"))
 	if got := counts(Verified(s, []*x509.Certificate{intel}, nil)); got != [5]int{3, 2, 1, 1} {
@@ -89,7 +89,7 @@ func crl(t *testing.T, issuer string, number int64, thisUpdate time.Time) *Set {
 
 // HighWater looks at what its caller has verified; signatures are not its matter, so
 // the sets here need none.
-func TestRollback(t *testing.T) {
+func TestT25Rollback(t *testing.T) {
 	const fmspc, other = "b0c06f000000", "00606a000000"
 	seen := &HighWater{}
 	seen.Raise(document("TDX", fmspc, 17))
@@ -162,7 +162,7 @@ func TestRollback(t *testing.T) {
 	}
 }
 
-func TestMarksAreBounded(t *testing.T) {
+func TestT25MarksAreBounded(t *testing.T) {
 	h := &HighWater{}
 	for i := range maxMarks + 10 {
 		h.Raise(document("TDX", fmt.Sprintf("%012x", i), 1))
