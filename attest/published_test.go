@@ -3,8 +3,6 @@ package attest
 import (
 	"crypto/x509"
 	"encoding/pem"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -12,21 +10,9 @@ import (
 
 	"github.com/donjon-tee/donjon/attest/collateral"
 	"github.com/donjon-tee/donjon/attest/policy"
+	"github.com/donjon-tee/donjon/attest/published"
 	"github.com/donjon-tee/donjon/attest/verdict"
 )
-
-func published(t testing.TB, name string) []byte {
-	t.Helper()
-	dir := os.Getenv("DONJON_EVIDENCE")
-	if dir == "" {
-		dir = "../../shared/evidence"
-	}
-	b, err := os.ReadFile(filepath.Join(dir, name))
-	if err != nil {
-		t.Skipf("no published evidence here (see docs/testing.md): %v", err)
-	}
-	return b
-}
 
 // gather reads collateral files; "file#field,field" takes those fields of a JSON
 // object alone.
@@ -36,7 +22,7 @@ func gather(t testing.TB, names ...string) *collateral.Set {
 	for _, n := range names {
 		file, only, _ := strings.Cut(n, "#")
 		one := &collateral.Set{}
-		if err := one.Add(file, published(t, file)); err != nil {
+		if err := one.Add(file, published.Read(t, file)); err != nil {
 			t.Fatal(err)
 		}
 		switch only {
@@ -108,7 +94,7 @@ func TestPublishedEvidence(t *testing.T) {
 	var v Verifier
 	for _, row := range publishedRows() {
 		t.Run(row.name, func(t *testing.T) {
-			b := published(t, row.evidence)
+			b := published.Read(t, row.evidence)
 			o := Options{At: day(row.at), PlatformOnly: true, Collateral: gather(t, row.collateral...)}
 			out := v.Verify(b, o)
 			var codes []string
@@ -155,7 +141,7 @@ func TestPublishedEvidence(t *testing.T) {
 func TestPublishedRATLS(t *testing.T) {
 	var v Verifier
 	for _, name := range []string{"ratls/gramine.pem", "ratls/rats-tls.pem"} {
-		b := published(t, name)
+		b := published.Read(t, name)
 		out := v.Verify(b, Options{At: day("2024-01-01T12:00:00Z"), PlatformOnly: true})
 		want := map[verdict.Code]verdict.Status{verdict.ReportData: verdict.Passed, verdict.KeyBinding: verdict.Passed, verdict.Signature: verdict.Passed,
 			verdict.Chain: verdict.Passed, verdict.SelfSignature: verdict.Passed, verdict.QEReport: verdict.Passed, verdict.AttestationKey: verdict.Passed}

@@ -139,7 +139,7 @@ func TestHugeInput(t *testing.T) {
 	}
 }
 
-func TestStrictJSON(t *testing.T) {
+func TestT26StrictJSON(t *testing.T) {
 	for in, want := range map[string]string{
 		`{"a":1,"a":2}`:                     "twice",
 		`{"a":1,"A":2}`:                     "twice",

@@ -102,7 +102,7 @@ func (p *Policy) freshness(c *claims.Claims, d Demand) verdict.Check {
 		found = c.Nonce
 		ok = bytes.Equal(found, d.Nonce)
 	default:
-		ok = len(d.Nonce) >= 8 && bytes.HasPrefix(found, d.Nonce) && zero(found[len(d.Nonce):])
+		ok = len(d.Nonce) >= 8 && bytes.HasPrefix(found, d.Nonce) && claims.Zero(found[len(d.Nonce):])
 	}
 	if ok {
 		return verdict.Pass(verdict.Nonce, hex.EncodeToString(found))
@@ -144,10 +144,10 @@ func (p *Policy) workload(c *claims.Claims, d Demand) []verdict.Check {
 	if zero(c.HostData) && p.Workloads != nil {
 		return []verdict.Check{verdict.Fail(verdict.Workload, "host data of zeros: no workload is named", oneOf(p.Workloads)).From("policy: workloads")}
 	}
-	if zero(c.HostData) {
+	if claims.Zero(c.HostData) {
 		return []verdict.Check{d.software(verdict.Skip(verdict.WorkloadBinding, "the host data is zero: no workload is named", hint))}
 	}
-	if len(c.HostData) > 32 && !zero(c.HostData[32:]) {
+	if len(c.HostData) > 32 && !claims.Zero(c.HostData[32:]) {
 		if p.Workloads == nil && c.Keep == nil {
 			// Somebody else's use of the field: no workload of ours, and none was asked for.
 			return []verdict.Check{d.software(verdict.Skip(verdict.WorkloadBinding, "host data that is no digest of 32 bytes, "+c.HostData.String(), hint))}
@@ -206,15 +206,6 @@ func oneOf(list []Digest) string {
 		s = append(s, d.String())
 	}
 	return "one of " + strings.Join(s, ", ")
-}
-
-func zero(b []byte) bool {
-	for _, x := range b {
-		if x != 0 {
-			return false
-		}
-	}
-	return true
 }
 
 func keys(m map[string]section) []string {
