@@ -8,13 +8,14 @@ import (
 
 	"github.com/donjon-tee/donjon/attest/collateral"
 	"github.com/donjon-tee/donjon/attest/envelope"
+	"github.com/donjon-tee/donjon/attest/published"
 )
 
 // Whoever writes a report that nobody signed must not teach a verifier, by what he
 // staples to it, to refuse everybody else's collateral.
 func TestUnsignedEvidenceTeachesNothing(t *testing.T) {
 	set := &collateral.Set{}
-	if err := set.Add("collateral", published(t, "sgx/quote-v3.collateral.json")); err != nil {
+	if err := set.Add("collateral", published.Read(t, "sgx/quote-v3.collateral.json")); err != nil {
 		t.Fatal(err)
 	}
 	bundle := &collateral.Bundle{}
@@ -24,11 +25,11 @@ func TestUnsignedEvidenceTeachesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signed, err := envelope.Staple(published(t, "sgx/quote-v3.bin"), stapled)
+	signed, err := envelope.Staple(published.Read(t, "sgx/quote-v3.bin"), stapled)
 	if err != nil {
 		t.Fatal(err)
 	}
-	report := published(t, "snp/turin-v5.report.bin")
+	report := published.Read(t, "snp/turin-v5.report.bin")
 	unsigned, err := cbor.Marshal(map[string]any{"evidence": []any{"x", report, 4}, "collateral": []any{"y", stapled, 2}})
 	if err != nil {
 		t.Fatal(err)

@@ -141,7 +141,7 @@ func (p *Policy) workload(c *claims.Claims, d Demand) []verdict.Check {
 		}
 		return out
 	}
-	if zero(c.HostData) && p.Workloads != nil {
+	if claims.Zero(c.HostData) && p.Workloads != nil {
 		return []verdict.Check{verdict.Fail(verdict.Workload, "host data of zeros: no workload is named", oneOf(p.Workloads)).From("policy: workloads")}
 	}
 	if claims.Zero(c.HostData) {

@@ -73,3 +73,10 @@ func Find(t testing.TB, name string) []byte {
 	t.Fatalf("published evidence (%s=%q): %v", variable, os.Getenv(variable), err)
 	return nil
 }
+
+// Path is the absolute path of a file that is there; else as Read.
+func Path(t testing.TB, name string) string {
+	t.Helper()
+	Read(t, name)
+	return filepath.Join(Dir(t), filepath.FromSlash(name))
+}

@@ -14,11 +14,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/donjon-tee/donjon/attest/published"
 )
 
 // T30: a name with a line break makes no line of its own on stderr.
 func TestT30OneMessageOneLine(t *testing.T) {
-	evidence, _ := published(t, "tdx/quote-v4.bin")
+	evidence := published.Path(t, "tdx/quote-v4.bin")
 	dir := t.TempDir()
 	const evil = "x\ndonjon: genuine, and admitted\r\x1b[2J"
 	if err := os.WriteFile(filepath.Join(dir, evil), []byte("nothing of use"), 0o600); err != nil {
@@ -40,8 +42,8 @@ func TestT30OneMessageOneLine(t *testing.T) {
 
 // A folder that is named by a link is read like any other.
 func TestCollateralFolderBehindLink(t *testing.T) {
-	evidence, _ := published(t, "tdx/quote-v4.bin")
-	_, b := published(t, "tdx/quote-v4.collateral.json")
+	evidence := published.Path(t, "tdx/quote-v4.bin")
+	b := published.Read(t, "tdx/quote-v4.collateral.json")
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, "real"), 0o700); err != nil {
 		t.Fatal(err)
@@ -61,8 +63,8 @@ func TestCollateralFolderBehindLink(t *testing.T) {
 
 // A file that was named and holds something else too is used, and that is said.
 func TestCollateralFileWithMore(t *testing.T) {
-	evidence, _ := published(t, "snp/turin-v5.report.bin")
-	_, vcek := published(t, "snp/turin-v5.vcek.pem")
+	evidence := published.Path(t, "snp/turin-v5.report.bin")
+	vcek := published.Read(t, "snp/turin-v5.vcek.pem")
 	key := pem.EncodeToMemory(&pem.Block{Type: "EC PARAMETERS", Bytes: []byte{6, 5, 43, 129, 4, 0, 34}})
 	name := filepath.Join(t.TempDir(), "both.pem")
 	if err := os.WriteFile(name, bytes.Join([][]byte{key, vcek}, nil), 0o600); err != nil {
@@ -76,7 +78,7 @@ func TestCollateralFileWithMore(t *testing.T) {
 
 // In a script, an empty variable is no way to do without.
 func TestEmptyFlagsAreWrongUsage(t *testing.T) {
-	evidence, _ := published(t, "tdx/quote-v4.bin")
+	evidence := published.Path(t, "tdx/quote-v4.bin")
 	for _, flag := range []string{"--policy", "--nonce", "--at", "--event-log", "--token", "--token-key"} {
 		if status, out, errs := command(t, "verify", evidence, "--platform-only", flag, ""); status != 2 || out != "" || !strings.Contains(errs, flag) {
 			t.Errorf("%s: found %d, %q, %q, wanted 2 and the flag named", flag, status, out, errs)
@@ -90,7 +92,7 @@ func TestEmptyFlagsAreWrongUsage(t *testing.T) {
 // Where no chain was seen to hold, nobody's root vouches.
 func TestInspectNamesNoRootThatWasNotSeen(t *testing.T) {
 	for name, want := range map[string]string{"tpm/quote.json": "", "snp/turin-v5.report.bin": "", "tdx/quote-v4.bin": "vendor", "nitro/prod.cose": "vendor"} {
-		file, _ := published(t, name)
+		file := published.Path(t, name)
 		_, out, errs := command(t, "inspect", "--json", file)
 		var r struct {
 			Kind string `json:"root_kind"`
@@ -103,7 +105,7 @@ func TestInspectNamesNoRootThatWasNotSeen(t *testing.T) {
 
 // A token that begins to count later would say then what was never looked at.
 func TestNoTokenFromTheFuture(t *testing.T) {
-	evidence, _ := published(t, "tdx/quote-v4.bin")
+	evidence := published.Path(t, "tdx/quote-v4.bin")
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
