@@ -18,6 +18,7 @@ func TestFitNeedsIntelsWord(t *testing.T) {
 		open       verdict.Code
 	}{
 		{"tdx/quote-v4.bin", nil, "2025-06-20T12:00:00Z", verdict.QEIdentity},
+		{"steward/icelake-xeon.csr.der", nil, "2023-02-01T12:00:00Z", verdict.QEIdentity},
 		{"sgx/quote-v3.bin", nil, "2025-06-20T12:00:00Z", verdict.QEIdentity},
 		{"tdx/quote-v4-live.bin", []string{"tdx/live.tcbinfo.json", "tdx/live.pck-platform-crl.der", "tdx/live.root-ca-crl.der", "sgx/quote-v3.collateral.json#certs"}, "2026-03-30T20:00:00Z", verdict.QEIdentity},
 		{"tdx/quote-v4-live.bin", []string{"tdx/live.qeidentity.json", "tdx/live.pck-platform-crl.der", "tdx/live.root-ca-crl.der", "sgx/quote-v3.collateral.json#certs"}, "2026-03-30T20:00:00Z", verdict.TCBStatus},

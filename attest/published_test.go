@@ -71,7 +71,9 @@ func publishedRows() []publishedRow {
 		{"turin v5", "snp/turin-v5.report.bin", []string{"snp/turin-v5.vcek.pem"}, "2026-03-01T12:00:00Z", verdict.CannotTell, "", "", "", verdict.Admitted},
 		{"turin v5, beside Intel's collateral alone", "snp/turin-v5.report.bin", []string{"sgx/quote-v3.collateral.json"}, "2026-03-01T12:00:00Z", verdict.CannotTell, "endorsement-key key-to-report signature", "", "", ""},
 		{"Enarx, milan", "steward/milan.csr.der", nil, "2023-02-01T12:00:00Z", verdict.Refused, "", "", "", verdict.Admitted},
+		// No QE identity came along: no policy is written that does without (TestFitNeedsIntelsWord).
 		{"Enarx, Ice Lake", "steward/icelake-xeon.csr.der", nil, "2023-02-01T12:00:00Z", verdict.Refused, "", "OutOfDate", "INTEL-SA-00586 INTEL-SA-00614 INTEL-SA-00615 INTEL-SA-00657", ""},
+		{"Enarx, Ice Lake, with a later QE identity", "steward/icelake-xeon.csr.der", []string{"sgx/icx.qeidentity.json", "sgx/quote-v3.collateral.json#certs"}, "2023-02-01T12:00:00Z", verdict.Refused, "", "OutOfDate", "-", verdict.Admitted},
 		{"SGX v3", "sgx/quote-v3.bin", []string{"sgx/quote-v3.collateral.json"}, "2025-06-20T12:00:00Z", verdict.Refused, "", "ConfigurationAndSWHardeningNeeded", "INTEL-SA-00289 INTEL-SA-00615", verdict.Admitted},
 		{"SGX v3, Ice Lake", "sgx/quote-v3-icx.hex", []string{"sgx/icx.tcbinfo.json", "sgx/icx.qeidentity.json", "sgx/icx.pck-platform-crl.der", "sgx/quote-v3.collateral.json#certs+rootcrl"}, "2025-08-20T12:00:00Z", verdict.Refused, "", "SWHardeningNeeded", "INTEL-SA-00615", verdict.Admitted},
 		{"SGX v3, encrypted PPID", "sgx/quote-v3-certtype3.bin", nil, "2025-08-20T12:00:00Z", verdict.NotGenuine, "", "", "", ""},

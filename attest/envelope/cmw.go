@@ -109,8 +109,8 @@ func (o *opener) cborRecord(m cbor.DecMode, b []byte) (record, error) {
 	}
 	var r record
 	var number uint64
-	if err := m.Unmarshal(parts[0], &r.mediaType); err != nil {
-		if m.Unmarshal(parts[0], &number) != nil {
+	if err := m.Unmarshal(parts[0], &r.mediaType); err != nil || r.mediaType == "" { // null is "" too
+		if parts[0][0]>>5 != 0 || m.Unmarshal(parts[0], &number) != nil {
 			return r, o.errorf("a record's type is neither text nor a number")
 		}
 	}
@@ -205,7 +205,8 @@ func (o *opener) jsonRecord(b []byte) (record, error) {
 	}
 	var r record
 	var number uint64
-	if json.Unmarshal(parts[0], &r.mediaType) != nil && json.Unmarshal(parts[0], &number) != nil {
+	if json.Unmarshal(parts[0], &r.mediaType) == nil && r.mediaType == "" || // null is "" too
+		json.Unmarshal(parts[0], &r.mediaType) != nil && json.Unmarshal(parts[0], &number) != nil {
 		return r, o.errorf("a record's type is neither text nor a number")
 	}
 	var text string

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/base64"
 	"encoding/pem"
 	"math/big"
 	"strings"
@@ -206,6 +207,24 @@ func TestRecordOfAnotherForm(t *testing.T) {
 		b := must(cbor.Marshal(map[string]any{"evidence": wireRecord{Type: kind, Data: report(), Ind: indEvidence}}))
 		if _, err := Open(b); (err == nil) != ok {
 			t.Errorf("%s that holds a report: found %v, wanted opened %v", kind, err, ok)
+		}
+	}
+}
+
+// No type at all is not one that is not known.
+func TestRecordWithoutType(t *testing.T) {
+	data := base64.RawURLEncoding.EncodeToString(report())
+	for in, ok := range map[string]bool{`["x","` + data + `"]`: true, `[61,"` + data + `"]`: true, `[null,"` + data + `"]`: false, `["","` + data + `"]`: false} {
+		if _, err := Open([]byte(in)); (err == nil) != ok {
+			t.Errorf("%.6s: found %v, wanted opened %v", in, err, ok)
+		}
+	}
+	for _, c := range []struct {
+		kind any
+		ok   bool
+	}{{"x", true}, {uint64(61), true}, {nil, false}, {"", false}, {[]byte{}, false}} {
+		if _, err := Open(must(cbor.Marshal([]any{c.kind, report()}))); (err == nil) != c.ok {
+			t.Errorf("%v: found %v, wanted opened %v", c.kind, err, c.ok)
 		}
 	}
 }

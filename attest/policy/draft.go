@@ -122,6 +122,9 @@ func (d *Draft) TOML() []byte {
 	if h := c.HostData; h != nil && !claims.Zero(h) && (len(h) <= 32 || claims.Zero(h[32:])) {
 		w.key("workloads", quotedHexes(h[:min(32, len(h))]), "accepted workload digests, as the hardware's host data has them")
 	}
+	if c.Keep != nil {
+		w.key("require_claims", "true", "a bare report, without the claims of a Keep, is refused")
+	}
 	if c.Root.Simulated {
 		w.blank()
 		w.comment("SIMULATED: the root was made on a machine, not by a vendor. Nothing under it is confidential.")

@@ -113,7 +113,7 @@ func (p *Policy) freshness(c *claims.Claims, d Demand) verdict.Check {
 
 func (p *Policy) purpose(c *claims.Claims, d Demand) verdict.Check {
 	if c.Keep == nil {
-		if d.ClaimsWanted {
+		if d.ClaimsWanted || p.RequireClaims {
 			return verdict.Fail(verdict.Purpose, "no claims of a Keep", strings.Join(d.Purposes, " or ")).From("docs/evidence.md, claims").
 				Advise("nothing in this evidence says what it is for")
 		}

@@ -38,6 +38,10 @@ type Policy struct {
 	// Absent: none is named, and the check workload is not made.
 	Workloads []Digest `toml:"workloads"`
 
+	// RequireClaims refuses evidence that comes without the claims of a Keep of Donjon's
+	// (its key, purpose and instance): a bare report is anybody's who has read it.
+	RequireClaims bool `toml:"require_claims"`
+
 	// SimulatedRoots names roots (SHA-256 of their DER) that are no vendor's;
 	// evidence under any other such root is not genuine. AllowSimulated admits
 	// what is under one of them.
