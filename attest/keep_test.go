@@ -213,3 +213,33 @@ func TestT26EvidenceMalformed(t *testing.T) {
 		}
 	}
 }
+
+// T03: a bare report out of a Keep's evidence is not the Keep's word.
+func TestT03BareReportOfAKeep(t *testing.T) {
+	m := newMade(t)
+	b := m.encode(t)
+	root := m.silicon.RootFingerprint()
+	h, err := hex.DecodeString(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v Verifier
+	o := Options{At: time.Now(), SimulatedRoots: []pki.Hash{pki.Hash(h)}}
+	text, err := Fit(&v, b, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.Policy, err = policy.Parse(text); err != nil {
+		t.Fatal(err)
+	}
+	if out := v.Verify(b, o); out.Outcome != verdict.Admitted {
+		t.Fatalf("the evidence itself: %s\n%s", out.Outcome, out.Text(nil))
+	}
+	e, err := evidence.Parse(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out := v.Verify(append(bytes.Clone(e.Report), e.Certs...), o); out.Outcome != verdict.NotGenuine || failedChecks(out) != "purpose" {
+		t.Errorf("the bare report: %s by %s, wanted not genuine by purpose", out.Outcome, failedChecks(out))
+	}
+}

@@ -112,16 +112,16 @@ func (p *Policy) freshness(c *claims.Claims, d Demand) verdict.Check {
 }
 
 func (p *Policy) purpose(c *claims.Claims, d Demand) verdict.Check {
-	if c.Keep == nil {
-		if d.ClaimsWanted || p.RequireClaims {
-			return verdict.Fail(verdict.Purpose, "no claims of a Keep", strings.Join(d.Purposes, " or ")).From("docs/evidence.md, claims").
-				Advise("nothing in this evidence says what it is for")
-		}
-		return verdict.Check{}
-	}
 	want := d.Purposes
 	if len(want) == 0 {
 		want = []string{"file"}
+	}
+	if c.Keep == nil {
+		if d.ClaimsWanted || p.RequireClaims {
+			return verdict.Fail(verdict.Purpose, "no claims of a Keep", strings.Join(want, " or ")).From("docs/evidence.md, claims").
+				Advise("nothing in this evidence says what it is for")
+		}
+		return verdict.Check{}
 	}
 	if slices.Contains(want, c.Keep.Purpose) {
 		return verdict.Pass(verdict.Purpose, c.Keep.Purpose)
