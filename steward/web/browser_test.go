@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -96,9 +97,15 @@ func TestInBrowser(t *testing.T) {
 	t.Run("form", func(t *testing.T) { b.t = t; dropEvidence(b, v.Evidence) })
 	t.Run("phone verdict", func(t *testing.T) { b.t = t; everyScreen(b, "verdict") })
 	t.Run("sign in", func(t *testing.T) { b.t = t; signInByKeyboard(b, server.URL) })
-	for _, p := range append([]string{"/sign-in"}, adminPages(f.memory)...) {
+	seen := 0
+	for _, p := range adminPages(f.memory) {
 		if strings.HasPrefix(p, "/nothing") || strings.Contains(p, "bogus") {
 			continue // a status of 404 or 400 is itself an error on the console
+		}
+		if strings.HasPrefix(p, "/decisions/") {
+			if seen++; seen > 4 {
+				continue // each takes seconds, and the tests of the handler see all
+			}
 		}
 		name := strings.Trim(strings.NewReplacer("/", "-", "?", "-", "&", "-", "=", "-", ":", "-", digestOf(0), "w0", digestOf(1), "w1").Replace(p), "-")
 		if name == "" {
@@ -120,7 +127,7 @@ func TestInBrowser(t *testing.T) {
 		signInByKeyboard(b, server.URL)
 		for _, p := range []string{"/", "/decisions", "/decisions/4", "/workloads/" + digestOf(0), "/collateral"} {
 			b.open(server.URL + p)
-			everyScreen(b, "hostile"+strings.ReplaceAll(p, "/", "-")[:2])
+			everyScreen(b, "hostile"+strings.ReplaceAll(p, "/", "-")[:min(len(p), 6)])
 			var n int
 			if b.eval(`document.querySelectorAll('script, style, [data-evil], [onmouseover]').length`, &n); n != 0 {
 				t.Errorf("%s: found %d elements of hostile text", p, n)
@@ -140,12 +147,12 @@ func everyScreen(b *browser, name string) {
 			b.screen(width, 900, scheme)
 			b.eval(`document.querySelectorAll('details').forEach(d => d.open = `+map[bool]string{true: "true", false: "false"}[width == 360]+`)`, nil)
 			var wide struct {
-				Page, Window int
-				Which        []string
+				Page  int
+				Which []string
 			}
-			b.eval(`({page: document.documentElement.scrollWidth, window: innerWidth, which: [...document.querySelectorAll('body *')].filter(e => !e.closest('.hidden, thead, svg') && e.getBoundingClientRect().right > innerWidth + 0.5).slice(0, 5).map(e => e.tagName + '.' + e.className)})`, &wide)
-			if wide.Page > wide.Window || wide.Window != width || len(wide.Which) > 0 {
-				b.t.Errorf("%s at %d: the page is %d wide, the window %d: %v", name, width, wide.Page, wide.Window, wide.Which)
+			b.eval(`({page: document.documentElement.scrollWidth, which: [...document.querySelectorAll('body *')].filter(e => !e.closest('.hidden, thead, svg') && e.getBoundingClientRect().right > `+strconv.Itoa(width)+` + 0.5).slice(0, 5).map(e => e.tagName + '.' + e.className)})`, &wide)
+			if wide.Page > width || len(wide.Which) > 0 {
+				b.t.Errorf("%s at %d: the page is %d wide: %v", name, width, wide.Page, wide.Which)
 			}
 			var c struct {
 				Least float64

@@ -77,38 +77,46 @@ func chain(checks []verdict.Check, c *claims.Claims) []link {
 	return kept
 }
 
-// Status is the worst of the link's checks: a link is as good as that.
+// Status is what the link's checks come to: failed, not-made (something demanded),
+// part (some passed, others were waived or nobody demands them), unseen (none was
+// made), none (there is none) or passed, which is said only where each check passed.
 func (l link) Status() string {
-	status := "none"
+	passed, missing, left := 0, 0, 0
 	for _, c := range l.Checks {
 		switch {
 		case c.Status == verdict.Passed:
-			if status == "none" {
-				status = "passed"
-			}
+			passed++
 		case c.Status == verdict.NotMade && (c.Informal || c.Waived != ""):
-			if status != "not-made" {
-				status = "waived"
-			}
+			left++
 		case c.Status == verdict.NotMade:
-			status = "not-made"
+			missing++
 		default: // failed, and what is no status
 			return "failed"
 		}
 	}
-	return status
+	switch {
+	case missing > 0:
+		return "not-made"
+	case passed > 0 && left > 0:
+		return "part"
+	case left > 0:
+		return "unseen"
+	case passed > 0:
+		return "passed"
+	}
+	return "none"
 }
 
 // Word and Sign say a link's status, so that no colour need be seen.
 func (l link) Word() string {
-	return map[string]string{"passed": "holds", "failed": "fails", "not-made": "cannot tell", "waived": "holds, something was not looked at",
-		"none": "nothing to check"}[l.Status()]
+	return map[string]string{"passed": "holds", "failed": "fails", "not-made": "cannot tell", "part": "holds as far as it was looked at",
+		"unseen": "not looked at", "none": "nothing to check"}[l.Status()]
 }
 
 // Sign is the status as a sign.
 func (l link) Sign() string {
 	switch l.Status() {
-	case "passed", "waived":
+	case "passed":
 		return "✔"
 	case "failed":
 		return "✗"

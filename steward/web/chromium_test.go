@@ -300,19 +300,20 @@ func (b *browser) screen(width, height int, scheme string) {
 	b.call("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}}, nil)
 }
 
-// shot takes a picture of the whole page. With DONJON_WEB_SHOTS it is kept there, for
-// people to look at.
+// shot takes a picture of what the window shows. With DONJON_WEB_SHOTS it is of the
+// whole page and is kept in that folder, for people to look at.
 func (b *browser) shot(name string) []byte {
 	b.t.Helper()
 	var r struct {
 		Data string `json:"data"`
 	}
-	b.call("Page.captureScreenshot", map[string]any{"format": "png", "captureBeyondViewport": true}, &r)
+	dir := os.Getenv("DONJON_WEB_SHOTS")
+	b.call("Page.captureScreenshot", map[string]any{"format": "png", "captureBeyondViewport": dir != ""}, &r)
 	png, err := base64.StdEncoding.DecodeString(r.Data)
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	if dir := os.Getenv("DONJON_WEB_SHOTS"); dir != "" {
+	if dir != "" {
 		if err := os.WriteFile(filepath.Join(dir, name+".png"), png, 0o644); err != nil {
 			b.t.Fatal(err)
 		}

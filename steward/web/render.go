@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/donjon-tee/donjon/attest/collateral"
 	"github.com/donjon-tee/donjon/attest/verdict"
 	"github.com/donjon-tee/donjon/steward/store"
 )
@@ -39,6 +40,8 @@ func parse(names ...string) map[string]*template.Template {
 		"sign":    outcomeSign,
 		"class":   outcomeClass,
 		"tee":     func(s string) string { return verdict.Escape(teeName(s)) },
+		"reason":  reason,
+		"vendor":  vendorWord,
 		"dict":    dict,
 	}
 	base := template.Must(template.New("layout.html").Funcs(funcs).ParseFS(files, "templates/layout.html", "templates/parts.html"))
@@ -224,6 +227,22 @@ func outcomeClass(o verdict.Outcome) string {
 		return string(o)
 	}
 	return "none"
+}
+
+// reason is a refusal's code where it says more than the outcome.
+func reason(o verdict.Outcome, code string) string {
+	if strings.ReplaceAll(code, "-", "_") == string(o) {
+		return ""
+	}
+	return verdict.Escape(code)
+}
+
+func vendorWord(k collateral.Kind) string {
+	names := map[collateral.Kind]string{collateral.Certificate: "certificate", collateral.List: "revocation list", collateral.TCBInfo: "TCB info", collateral.QEIdentity: "QE identity"}
+	if n, ok := names[k]; ok {
+		return n
+	}
+	return verdict.Escape(string(k))
 }
 
 func teeName(s string) string {

@@ -33,7 +33,7 @@ const (
 // Session is somebody signed in. The cookie's id is not kept, only its hash.
 type Session struct {
 	Hash    [32]byte  `json:"hash"`  // of the id
-	Token   [32]byte  `json:"token"` // SHA-256 of the administrator's token
+	Token   [32]byte  `json:"token"` // the administrator's token, as Options.TokenHash gives it
 	Expires time.Time `json:"expires"`
 }
 

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"crypto/sha256"
 	"net/http"
 	"regexp"
 	"strings"
@@ -83,8 +82,7 @@ func (s *site) signIn(w http.ResponseWriter, r *http.Request) {
 		s.showSignIn(w, r, http.StatusForbidden, next, "This page was too old, or cookies are off. Try again.")
 		return
 	}
-	// The same hash that the store knows tokens by.
-	hash := sha256.Sum256([]byte(strings.TrimSpace(r.PostForm.Get("token"))))
+	hash := s.TokenHash(strings.TrimSpace(r.PostForm.Get("token")))
 	t, err := s.token(r.Context(), hash)
 	if err != nil {
 		s.fail(w, r, err)

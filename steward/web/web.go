@@ -49,12 +49,16 @@ type Submission struct {
 	Collateral *collateral.Set // vendor data sent along; nil: none
 }
 
-// Options are the pages'. Store and Verify must be set.
+// Options are the pages'. Store, Verify and TokenHash must be set.
 type Options struct {
 	Store Store
 	// Verify judges the platform alone, at the present time, for anyone who asks: it
-	// fetches nothing, and writes neither cache nor decision (THREATS T29).
+	// fetches nothing, and writes neither cache nor decision (THREATS T29). nil: it is
+	// too busy.
 	Verify func(ctx context.Context, s Submission) *verdict.Verdict
+	// TokenHash is how Store knows an administrator's token, given without space around
+	// it.
+	TokenHash func(token string) [32]byte
 	// Collateral describes the vendor data that the Steward has. nil: it keeps none.
 	Collateral func(ctx context.Context) ([]collateral.Line, error)
 	// Sessions keeps who is signed in. nil: a value in Store, which replicas share.
@@ -90,10 +94,11 @@ const (
 	judges  = 2
 )
 
-// New makes the pages' handler, to be mounted at /. It panics without Store or Verify.
+// New makes the pages' handler, to be mounted at /. It panics without Store, Verify
+// or TokenHash.
 func New(o Options) http.Handler {
-	if o.Store == nil || o.Verify == nil {
-		panic("web: New needs a Store and Verify")
+	if o.Store == nil || o.Verify == nil || o.TokenHash == nil {
+		panic("web: New needs Store, Verify and TokenHash")
 	}
 	if o.Now == nil {
 		o.Now = time.Now

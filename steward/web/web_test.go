@@ -3,7 +3,6 @@ package web
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"html"
@@ -51,6 +50,7 @@ func newFixture(t testing.TB, bad bool, change func(*Options)) *fixture {
 			return verifier.Verify(s.Evidence, attest.Options{At: v.At, Collateral: s.Collateral, PlatformOnly: true, SimulatedRoots: v.Roots})
 		},
 		Collateral: func(context.Context) ([]collateral.Line, error) { return testCollateral(bad), nil },
+		TokenHash:  testHash,
 		Now:        func() time.Time { return f.now },
 		Log:        slog.New(slog.NewTextHandler(&f.log, nil)),
 	}
@@ -165,7 +165,7 @@ func adminPages(m *memory) []string {
 	for _, p := range m.policies {
 		out = append(out, "/workloads/"+url.PathEscape(p.Workload))
 	}
-	for _, seq := range []int{1, 2, 4, 9, 23, 31, 36, 72, 84, 92, 124, 136} {
+	for _, seq := range []int{4, 9, 31, 72, 1, 2, 23, 36, 84, 92, 124, 136} {
 		out = append(out, fmt.Sprintf("/decisions/%d", seq))
 	}
 	return out
@@ -291,9 +291,9 @@ func TestEveryPage(t *testing.T) {
 func TestAuthOnEachRoute(t *testing.T) {
 	f := newFixture(t, false, nil)
 	for i := range f.tokens {
-		f.tokens = append(f.tokens, store.Token{ID: "old", Hash: sha256.Sum256([]byte("expired")), Scopes: f.tokens[i].Scopes, Expires: testNow},
-			store.Token{ID: "revoked", Hash: sha256.Sum256([]byte("revoked")), Scopes: f.tokens[i].Scopes, Revoked: testNow.Add(-time.Hour)},
-			store.Token{ID: "secrets", Hash: sha256.Sum256([]byte("no-read")), Scopes: []store.Scope{store.ScopeSecret, store.ScopeAdmin}})
+		f.tokens = append(f.tokens, store.Token{ID: "old", Hash: testHash("expired"), Scopes: f.tokens[i].Scopes, Expires: testNow},
+			store.Token{ID: "revoked", Hash: testHash("revoked"), Scopes: f.tokens[i].Scopes, Revoked: testNow.Add(-time.Hour)},
+			store.Token{ID: "secrets", Hash: testHash("no-read"), Scopes: []store.Scope{store.ScopeSecret, store.ScopeAdmin}})
 	}
 	fill := strings.NewReplacer("{$}", "", "{seq}", "130", "{subject}", digestOf(0), "{name}", "style.css")
 	public := map[string]bool{"GET /{$}": true, "GET /verify": true, "POST /verify": true, "GET /sign-in": true, "POST /sign-in": true, "GET /assets/{name}": true, "/": true}
@@ -363,7 +363,7 @@ func TestSession(t *testing.T) {
 		t.Fatal("not signed in")
 	}
 	// Another replica on the same store knows the session.
-	other := &client{t, New(Options{Store: f.memory, Verify: func(context.Context, Submission) *verdict.Verdict { return nil }, Now: func() time.Time { return f.now }}), a.cookies, a.address}
+	other := &client{t, New(Options{Store: f.memory, TokenHash: testHash, Verify: func(context.Context, Submission) *verdict.Verdict { return nil }, Now: func() time.Time { return f.now }}), a.cookies, a.address}
 	if !signedIn(other) {
 		t.Error("a second replica does not know the session")
 	}
@@ -478,6 +478,15 @@ func TestSignInIsLimited(t *testing.T) {
 	if w := c.signIn(testToken, ""); w.Code != http.StatusTooManyRequests || w.Header().Get("Retry-After") == "" {
 		t.Errorf("the right token over the limit: found %d", w.Code)
 	}
+}
+
+func TestNewNeedsItsParts(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("New made pages without a way to hash tokens")
+		}
+	}()
+	New(Options{Store: &memory{}, Verify: func(context.Context, Submission) *verdict.Verdict { return nil }})
 }
 
 func TestLimiter(t *testing.T) {
@@ -630,7 +639,9 @@ func TestLinksOfTheChain(t *testing.T) {
 	}{
 		{[]verdict.Check{verdict.Pass(verdict.Chain, ""), verdict.Fail(verdict.EndorsementKey, "", "")}, "failed"},
 		{[]verdict.Check{verdict.Skip(verdict.Chain, "", ""), verdict.Pass(verdict.EndorsementKey, "")}, "not-made"},
-		{[]verdict.Check{{Code: verdict.Chain, Status: verdict.NotMade, Informal: true}, verdict.Pass(verdict.EndorsementKey, "")}, "waived"},
+		{[]verdict.Check{{Code: verdict.Chain, Status: verdict.NotMade, Informal: true}, verdict.Pass(verdict.EndorsementKey, "")}, "part"},
+		{[]verdict.Check{{Code: verdict.Nonce, Status: verdict.NotMade, Informal: true}}, "unseen"},
+		{[]verdict.Check{{Code: verdict.Nonce, Status: verdict.NotMade, Waived: "why"}, verdict.Skip(verdict.Age, "", "")}, "not-made"},
 		{[]verdict.Check{{Code: verdict.Chain, Status: "odd"}}, "failed"},
 		{[]verdict.Check{verdict.Pass(verdict.Chain, "")}, "passed"},
 	} {
