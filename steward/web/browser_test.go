@@ -93,6 +93,12 @@ func TestInBrowser(t *testing.T) {
 		t.Errorf("a style in the page: the browser says %q, wanted a violation of the policy", got)
 	}
 
+	var c struct{ Bad []string }
+	b.eval(`document.querySelector('main p').style.color = '#aaa'`, nil)
+	if b.eval(contrasts, &c); len(c.Bad) != 1 {
+		t.Errorf("a text in light grey: found %q, wanted it named", c.Bad)
+	}
+
 	b.open(server.URL + "/")
 	t.Run("form", func(t *testing.T) { b.t = t; dropEvidence(b, v.Evidence) })
 	t.Run("phone verdict", func(t *testing.T) { b.t = t; everyScreen(b, "verdict") })

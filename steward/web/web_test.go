@@ -534,6 +534,15 @@ func TestClientAddress(t *testing.T) {
 	}
 }
 
+// nextPage is where a page's link to the next one leads; "": it is the last.
+func nextPage(page string) string {
+	m := regexp.MustCompile(`rel="next" href="([^"]*)"`).FindStringSubmatch(page)
+	if m == nil {
+		return ""
+	}
+	return html.UnescapeString(m[1])
+}
+
 func TestDecisionsPage(t *testing.T) {
 	f := newFixture(t, false, nil)
 	a := f.admin(t)
@@ -544,15 +553,11 @@ func TestDecisionsPage(t *testing.T) {
 		}
 		return out
 	}
-	next := regexp.MustCompile(`rel="next" href="([^"]*)"`)
 	var all []int
 	for path := "/decisions"; path != ""; {
 		page := a.get(path).Body.String()
 		all = append(all, seqs(page)...)
-		path = ""
-		if m := next.FindStringSubmatch(page); m != nil {
-			path = html.UnescapeString(m[1])
-		}
+		path = nextPage(page)
 		if len(all) > 1000 {
 			t.Fatal("the pages do not end")
 		}
