@@ -189,7 +189,7 @@ func modes() (cbor.EncMode, cbor.DecMode) {
 }
 
 // ErrRecord is a record that is not in its form.
-var ErrRecord = errors.New("audit: the record is not in its form")
+var ErrRecord = errors.New("audit: a record is not in its form")
 
 // Encode gives the record's bytes, deterministic CBOR (RFC 8949, 4.2.1).
 func (r *Record) Encode() ([]byte, error) {

@@ -36,8 +36,8 @@ const (
 // The errors a caller chooses by. Each may come wrapped with what was found.
 var (
 	ErrNotFound      = errors.New("store: not found")
-	ErrInvalid       = errors.New("store: not storable")                            // a bound, a NUL, an empty key
-	ErrConflict      = errors.New("store: changed meanwhile")                       // the version is not the one expected
+	ErrInvalid       = errors.New("store: not storable")                             // a bound, a NUL, an empty key
+	ErrConflict      = errors.New("store: changed meanwhile")                        // the version is not the one expected
 	ErrChallengeUsed = errors.New("store: the challenge was used, or may have been") // also a clock that stepped back over a purge
 	ErrInstances     = errors.New("store: the workload runs as often as it may")
 	ErrDowngrade     = errors.New("store: the signer's version is lower than one admitted before")
