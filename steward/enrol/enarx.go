@@ -1,0 +1,4 @@
+package enrol
+
+// Enarx are the rules of the endpoint in Enarx's form.
+type Enarx struct{}
