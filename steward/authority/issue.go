@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -153,4 +154,18 @@ func SPIFFE(domain string, workload [32]byte) string {
 func SPKI(der []byte) []byte {
 	h := sha256.Sum256(der)
 	return h[:]
+}
+
+// IssuedServer says whether the current servers intermediate certified c.
+func (a *Authority) IssuedServer(c *x509.Certificate) bool {
+	return bytes.Equal(c.AuthorityKeyId, a.current().servers.cert.SubjectKeyId)
+}
+
+// Thumbprint is the SHA-256 of a public key's SubjectPublicKeyInfo.
+func Thumbprint(key crypto.PublicKey) ([]byte, error) {
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return SPKI(der), nil
 }
