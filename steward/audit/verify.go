@@ -108,7 +108,7 @@ func Verify(r io.Reader, o Options) (*Report, error) {
 		}
 		rep.Last, rep.Epochs = rec.At(), rec.Epoch
 		for _, h := range given[rec.Seq] {
-			if h.Hash != chain.Hash || h.Epoch > rec.Epoch {
+			if h.Hash != chain.Hash || h.Epoch != rec.Epoch {
 				return nil, fmt.Errorf("%w: record %d has the hash %s, the head of %s says %s", ErrRewritten, rec.Seq, chain.Hash, h.At().Format(time.RFC3339), h.Hash)
 			}
 			rep.Given++
