@@ -136,9 +136,26 @@ func (f *stewardFlags) remote() (*steward, error) {
 	if !roots.AppendCertsFromPEM(pem) {
 		return nil, fail(statusFailed, fmt.Errorf("--ca %s: no certificate in PEM", f.ca))
 	}
-	t := &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, VerifyConnection: protocol.VerifySteward(roots)}, Proxy: nil}
+	t := &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, VerifyConnection: stewardsOwn}, Proxy: nil}
 	return &steward{client: &http.Client{Transport: t, Timeout: 5 * time.Minute, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 		base: "https://" + u.Host, token: strings.TrimSpace(string(token)), close: func() {}}, nil
+}
+
+// stewardsOwn refuses a server whose certificate comes from elsewhere than the
+// intermediate that issues a Steward's own (THREATS T4): a workload has one under the
+// same root.
+func stewardsOwn(c tls.ConnectionState) error {
+	for _, chain := range c.VerifiedChains {
+		if len(chain) < 2 {
+			continue
+		}
+		for _, x := range chain[1].Extensions {
+			if x.Id.Equal(protocol.MarkerOID) {
+				return nil
+			}
+		}
+	}
+	return errors.New("its certificate is not one of a Steward's own: it may be a workload that poses as the Steward")
 }
 
 // do asks a route. A problem becomes an error; into is filled from JSON, or copied

@@ -4,9 +4,9 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,7 +19,6 @@ import (
 	"github.com/donjon-tee/donjon/attest/collateral"
 	"github.com/donjon-tee/donjon/steward/authority"
 	"github.com/donjon-tee/donjon/steward/enrol"
-	"github.com/donjon-tee/donjon/steward/sealing"
 	"github.com/donjon-tee/donjon/steward/server"
 	"github.com/donjon-tee/donjon/steward/store"
 )
@@ -169,5 +168,3 @@ func (s *state) firstToken(ctx context.Context) (bool, error) {
 	}
 	return true, s.store.PutToken(ctx, t, store.Actor{Who: "serve", At: now})
 }
-
-var _ = sealing.Options{}

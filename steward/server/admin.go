@@ -20,6 +20,7 @@ func (s *Server) adminRoutes(m *http.ServeMux) {
 		scope store.Scope
 		f     http.HandlerFunc
 	}{
+		{"GET /v1/admin/settings", store.ScopeRead, s.settings},
 		{"GET /v1/admin/workloads", store.ScopeRead, s.listWorkloads},
 		{"PUT /v1/admin/workloads/{digest}", store.ScopePolicy, s.putWorkload},
 		{"DELETE /v1/admin/workloads/{digest}", store.ScopePolicy, s.removeWorkload},
@@ -133,4 +134,16 @@ func (s *Server) storeProblem(w http.ResponseWriter, r *http.Request, err error)
 	default:
 		s.problem(w, r, http.StatusInternalServerError, string(enrol.CodeInternal), "")
 	}
+}
+
+// Settings are what the command line must know of a server to write policies.
+type Settings struct {
+	ID             string   `json:"id"`
+	AllowSimulated bool     `json:"allow_simulated"`
+	TrustDomain    string   `json:"trust_domain"`
+	Names          []string `json:"names"` // its own host names
+}
+
+func (s *Server) settings(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, Settings{s.o.Authority.ID(), s.o.AllowSimulated, s.o.TrustDomain, s.o.Names.DNS()})
 }

@@ -449,4 +449,3 @@ func (s *Server) endLease(w http.ResponseWriter, r *http.Request) {
 	}
 	w.WriteHeader(http.StatusNoContent)
 }
-

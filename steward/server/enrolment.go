@@ -131,4 +131,3 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	}
 	writeText(w, http.StatusOK, "ok\n")
 }
-

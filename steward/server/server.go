@@ -65,10 +65,10 @@ type Limits struct {
 	// Public is the same for the public form: 1 a second, 10 at once for one client,
 	// and 20 a second, 50 at once for all.
 	PublicRate, PublicBurst, PublicAllRate, PublicAllBurst float64
-	Running                                               int // enrolments judged at once: 64
-	Waiting                                               int // and that wait for it: 512
-	Connections                                           int // 4,096
-	ClientConnections                                     int // of one client: 512
+	Running                                                int // enrolments judged at once: 64
+	Waiting                                                int // and that wait for it: 512
+	Connections                                            int // 4,096
+	ClientConnections                                      int // of one client: 512
 }
 
 func (l Limits) withDefaults() Limits {
