@@ -3,52 +3,42 @@
 package main
 
 import (
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/rand"
-	"encoding/binary"
-	"errors"
-	"io/fs"
-	"os"
+	"bytes"
 	"path/filepath"
 
-	"github.com/donjon-tee/donjon/steward/authority"
-	"github.com/donjon-tee/donjon/steward/server"
+	"github.com/donjon-tee/donjon/steward/sealing"
 	"github.com/donjon-tee/donjon/steward/store"
 )
 
-// fileSealer seals under the key in one file. PROVISIONAL: steward/sealing replaces it.
-type fileSealer struct{ aead cipher.AEAD }
+// ringSealer seals secrets for their places in the store.
+type ringSealer struct{ *sealing.Ring }
 
-func openSealer(keys string) (server.Sealer, error) {
-	path := filepath.Join(keys, "sealing.key")
-	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		b = make([]byte, 32)
-		rand.Read(b)
-		err = authority.WriteFile(path, b, 0o600)
+// Seal implements server.Sealer.
+func (r ringSealer) Seal(k store.SecretKey, version uint64, plain []byte) ([]byte, string, error) {
+	return r.Ring.Seal(plain, sealing.AAD(k.Workload, k.Name, version))
+}
+
+// Open implements server.Sealer.
+func (r ringSealer) Open(s store.Secret) ([]byte, error) {
+	return r.Ring.Open(s.Sealed, sealing.AAD(s.Workload, s.Name, s.Version))
+}
+
+// sealingDir is the folder of sealing keys in that of keys.
+func sealingDir(keys string) string { return filepath.Join(keys, "sealing") }
+
+// passphraseVariable names the file with the passphrase that the sealing keys are
+// encrypted under; without it they lie in their files as they are.
+const passphraseVariable = "DONJON_SEALING_PASSPHRASE_FILE"
+
+// sealingPassphrase is the passphrase without its last newline; nil: none.
+func (a *app) sealingPassphrase() ([]byte, error) {
+	name := a.getenv(passphraseVariable)
+	if name == "" {
+		return nil, nil
 	}
+	b, err := readAtMost(name, 4096)
 	if err != nil {
 		return nil, err
 	}
-	block, err := aes.NewCipher(b)
-	if err != nil {
-		return nil, err
-	}
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	return fileSealer{aead}, err
-}
-
-func aad(k store.SecretKey, version uint64) []byte {
-	b := binary.BigEndian.AppendUint64([]byte("donjon secret/1\x00"), version)
-	b = binary.BigEndian.AppendUint32(b, uint32(len(k.Workload)))
-	return append(append(b, k.Workload...), k.Name...)
-}
-
-func (f fileSealer) Seal(k store.SecretKey, version uint64, plain []byte) ([]byte, string, error) {
-	return f.aead.Seal(nil, nil, plain, aad(k, version)), "file", nil
-}
-
-func (f fileSealer) Open(s store.Secret) ([]byte, error) {
-	return f.aead.Open(nil, nil, s.Sealed, aad(s.SecretKey, s.Version))
+	return bytes.TrimSuffix(b, []byte("\n")), nil
 }

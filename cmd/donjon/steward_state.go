@@ -19,6 +19,7 @@ import (
 	"github.com/donjon-tee/donjon/attest/collateral"
 	"github.com/donjon-tee/donjon/steward/authority"
 	"github.com/donjon-tee/donjon/steward/enrol"
+	"github.com/donjon-tee/donjon/steward/sealing"
 	"github.com/donjon-tee/donjon/steward/server"
 	"github.com/donjon-tee/donjon/steward/store"
 )
@@ -56,7 +57,7 @@ type state struct {
 	serving    serving
 	authority  *authority.Authority
 	store      store.Store
-	seal       server.Sealer
+	ring       *sealing.Ring
 	names      authority.Names
 	collateral atomic.Pointer[collateral.Set]
 	enarx      *enrol.Enarx
@@ -64,7 +65,10 @@ type state struct {
 }
 
 func (s *state) path(name string) string { return filepath.Join(s.dir, name) }
-func (s *state) close()                  { _ = s.store.Close() }
+func (s *state) close() {
+	_ = s.store.Close()
+	s.ring.Close()
+}
 
 func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state, error) {
 	s := &state{dir: dir}
@@ -87,8 +91,16 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 	if s.authority, err = authority.Open(authority.Options{Dir: s.path(stewardKeys)}); err != nil {
 		return nil, fail(statusFailed, err)
 	}
-	if s.seal, err = openSealer(s.path(stewardKeys)); err != nil {
-		return nil, fail(statusFailed, err)
+	passphrase, err := a.sealingPassphrase()
+	if err != nil {
+		return nil, err
+	}
+	kind := sealing.KindFile
+	if passphrase != nil {
+		kind = sealing.KindPassphrase
+	}
+	if s.ring, err = sealing.Open(sealing.Config{Kind: kind, Dir: sealingDir(s.path(stewardKeys)), Passphrase: passphrase}); err != nil {
+		return nil, failHint(statusFailed, "where the sealing keys have a passphrase, "+passphraseVariable+" names the file that holds it", fmt.Errorf("the keys that seal secrets: %w", err))
 	}
 	if s.serving.Database != "" {
 		s.store, err = store.OpenPostgres(ctx, s.serving.Database, store.Options{})
@@ -117,7 +129,7 @@ func (s *state) readServing() error {
 
 // server makes the Server over the state.
 func (s *state) server(ctx context.Context, log *slog.Logger) (*server.Server, error) {
-	return server.New(ctx, server.Options{Store: s.store, Authority: s.authority, Names: s.names, Seal: s.seal, AllowSimulated: s.serving.AllowSimulated,
+	return server.New(ctx, server.Options{Store: s.store, Authority: s.authority, Names: s.names, Seal: ringSealer{s.ring}, AllowSimulated: s.serving.AllowSimulated,
 		TrustDomain: s.serving.TrustDomain, Collateral: s.collateral.Load, Enarx: s.enarx, Limits: s.limits, Log: log, Build: buildVersion().Version, Web: stewardWeb(s)})
 }
 

@@ -148,6 +148,12 @@ func (tab table) dump(ctx context.Context, t *tx, number int, out *backupWriter)
 		if err := scan(dest...); err != nil {
 			return err
 		}
+		for i, k := range kinds {
+			// Empty bytes may be scanned as none.
+			if b, ok := dest[i].(*[]byte); ok && k == 'b' && *b == nil {
+				*b = []byte{}
+			}
+		}
 		row, err := cbor.Marshal(append([]any{number}, dest...))
 		if err == nil {
 			err = out.put(row)
@@ -348,7 +354,7 @@ func (d *db) restoreIn(ctx context.Context, t *tx, in *backupReader, by Actor) (
 // insertAll writes the backup's rows and follows its audit chain.
 func (d *db) insertAll(ctx context.Context, t *tx, in *backupReader, tabs []table) (audit.Chain, int, error) {
 	var chain audit.Chain
-	states, last := 0, 0
+	states, last, held := 0, 0, 0
 	var batch []statement
 	for {
 		b, err := in.next()
@@ -383,11 +389,12 @@ func (d *db) insertAll(ctx context.Context, t *tx, in *backupReader, tabs []tabl
 				return chain, 0, refuse(ErrBackup, "record %d has the number %d", r.Seq, seq)
 			}
 		}
-		if batch = append(batch, stmt(tabs[n].insert(), values...)); len(batch) >= 500 {
+		batch, held = append(batch, stmt(tabs[n].insert(), values...)), held+len(b)
+		if len(batch) >= 500 || held > 4<<20 {
 			if err := d.bulk(ctx, t, batch); err != nil {
 				return chain, 0, err
 			}
-			batch = batch[:0]
+			batch, held = batch[:0], 0
 		}
 	}
 }

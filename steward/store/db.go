@@ -58,14 +58,14 @@ const txTime = 20 * time.Second
 type dialect interface {
 	name() string // sqlite or postgresql
 	goose() goose.Dialect
-	rewrite(query string) string     // from ? placeholders
-	begin() string                   // a transaction that writes
-	beginRead() string               // one that reads from one moment
-	lockRow() string                 // what makes SELECT … hold the row until commit
-	classify(err error) error        // ErrBusy, ErrConflict, ErrUnavailable, …; nil where it cannot tell
+	rewrite(query string) string // from ? placeholders
+	begin() string               // a transaction that writes
+	beginRead() string           // one that reads from one moment
+	lockRow() string             // what makes SELECT … hold the row until commit
+	classify(err error) error    // ErrBusy, ErrConflict, ErrUnavailable, …; nil where it cannot tell
 	bulk(context.Context, *tx, []statement) error
 	commit(context.Context, *sql.Conn) error
-	size() string // query for the size on disk
+	size() string    // query for the size on disk
 	version() string // query for the server's version
 }
 
