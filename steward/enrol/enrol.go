@@ -158,7 +158,7 @@ func (s *Service) Enrol(ctx context.Context, body *protocol.EnrolRequest, peer P
 		return Result{Problem: p, Workload: r.subject}
 	}
 	policy, err := s.o.Store.Policy(ctx, r.subject)
-	if errors.Is(err, store.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) || err == nil && string(policy.Text) == RemovedPolicy {
 		r.verdict = unknownWorkload(r)
 		return s.refuse(ctx, r, CodeWorkloadUnknown)
 	}
