@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -93,12 +94,30 @@ func (l *logs) String() string {
 	return l.b.String()
 }
 
+// theSilicon is one SIMULATED processor for all tests: to make one takes a second.
+var theSilicon = sync.OnceValues(func() (*silicon.Silicon, error) {
+	dir, err := os.MkdirTemp("", "silicon-*")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	return silicon.Open(dir)
+})
+
 // newSteward starts one that admits what is simulated, on a state of its own.
 func newSteward(t testing.TB, change ...func(*Options)) *steward {
+	return newStewardAt(t, time.Time{}, change...)
+}
+
+// newStewardAt is newSteward with a clock that starts at a time; zero: now.
+func newStewardAt(t testing.TB, at time.Time, change ...func(*Options)) *steward {
 	t.Helper()
 	s := &steward{t: t, dir: t.TempDir(), log: &logs{}}
+	if !at.IsZero() {
+		s.offset = time.Until(at)
+	}
 	var err error
-	if s.silicon, err = silicon.Open(t.TempDir()); err != nil {
+	if s.silicon, err = theSilicon(); err != nil {
 		t.Fatal(err)
 	}
 	if s.auth, err = authority.Open(authority.Options{Dir: filepath.Join(s.dir, "keys"), Clock: s.now}); err != nil {
@@ -433,4 +452,25 @@ func (s *session) secrets(r *protocol.EnrolResponse) (protocol.Secrets, error) {
 // peerOf is the connection of a session, as the handler gives it to the service.
 func peerOf(s *session) enrol.Peer {
 	return enrol.Peer{Address: "192.0.2.1:1", Request: "race", Exporter: func(c []byte) ([]byte, error) { return protocol.Exporter(&s.state, c) }}
+}
+
+// postRaw posts anything and gives the status and the body.
+func (s *steward) postRaw(method, path, kind string, body []byte) (int, []byte, http.Header) {
+	s.t.Helper()
+	req, err := http.NewRequest(method, "https://"+s.addr+path, bytes.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", kind)
+	c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.roots(), Time: s.now}, DisableKeepAlives: true}}
+	resp, err := c.Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return resp.StatusCode, b, resp.Header
 }
