@@ -214,7 +214,7 @@ func (w *warden) dialSteward(within time.Duration) (*stewardConn, *tls.Connectio
 	}
 	if !r.OK {
 		_ = st.Close()
-		return nil, nil, &enrolError{what: r.Error, hint: r.Hint}
+		return nil, nil, w.about(&enrolError{what: r.Error, hint: r.Hint})
 	}
 	host, port := w.cfg.StewardAddr()
 	conn := tls.Client(st, &tls.Config{

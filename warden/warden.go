@@ -48,7 +48,7 @@ type warden struct {
 	offer    link.Offer
 	manifest workload.Manifest
 	cfg      *workload.Config
-	config   []byte // the configuration's bytes
+	config   []byte   // the configuration's bytes
 	args     []string // of the guest, without its name
 	env      []string
 	digest   [32]byte
