@@ -22,6 +22,7 @@ import (
 	"github.com/donjon-tee/donjon/attest/collateral"
 	"github.com/donjon-tee/donjon/attest/dcap"
 	"github.com/donjon-tee/donjon/attest/envelope"
+	ownform "github.com/donjon-tee/donjon/attest/evidence"
 	"github.com/donjon-tee/donjon/attest/format"
 	"github.com/donjon-tee/donjon/attest/nitro"
 	"github.com/donjon-tee/donjon/attest/pki"
@@ -51,7 +52,8 @@ type Options struct {
 	Policy *policy.Policy
 	// Nonce that the verifier sent; nil: none.
 	Nonce []byte
-	// Purpose that Donjon's claims must state; "": file.
+	// Purpose that Donjon's claims must state. "": file; for evidence in a certificate,
+	// what is made for certificates: certificate, or enrol where a Steward issued it.
 	Purpose string
 	// PlatformOnly judges the platform and leaves software, workload and nonce alone.
 	PlatformOnly bool
@@ -98,7 +100,7 @@ func (v *Verifier) Verify(evidence []byte, o Options) *verdict.Verdict {
 		if c.Intel != nil {
 			out.TCBStatus = c.Intel.Status
 		}
-		d := policy.Demand{At: o.At, Nonce: o.Nonce, Purpose: o.Purpose, NoPolicy: o.Policy == nil, PlatformOnly: o.PlatformOnly}
+		d := policy.Demand{At: o.At, Nonce: o.Nonce, Purposes: purposes(e, o), NoPolicy: o.Policy == nil, PlatformOnly: o.PlatformOnly}
 		out.Checks = supersede(out.Checks, p.Appraise(c, d))
 		out.Advisories = append(out.Advisories, advisory.Assess(c, o.At)...)
 		out.Checks = append(out.Checks, advisory.Demand(p.FixedAdvisories, out.Advisories)...)
@@ -109,6 +111,17 @@ func (v *Verifier) Verify(evidence []byte, o Options) *verdict.Verdict {
 		o.Seen.Raise(remember)
 	}
 	return out
+}
+
+// purposes are those that claims may state.
+func purposes(e *envelope.Envelope, o Options) []string {
+	switch {
+	case o.Purpose != "":
+		return []string{o.Purpose}
+	case e.Binds.Carrier != nil:
+		return []string{ownform.PurposeCertificate, ownform.PurposeEnrol}
+	}
+	return []string{ownform.PurposeFile}
 }
 
 // rollback compares the collateral whose signatures hold with what was seen before

@@ -155,7 +155,7 @@ func TestStrictJSON(t *testing.T) {
 		"":                                  "no JSON",
 	} {
 		var v any
-		err := strict([]byte(in), &v)
+		err := decode([]byte(in), &v)
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: found %v, wanted %q", in, err, want)
 		}

@@ -156,7 +156,7 @@ func (o *opener) cborCollection(m cbor.DecMode, b []byte) (*Envelope, error) {
 // attest/tpm knows.
 func (o *opener) json(b []byte) (*Envelope, error) {
 	if err := strict.JSON(b, strict.Limits{Depth: 16, Values: 1 << 16}); err != nil {
-		return nil, o.errorf("%w", err)
+		return nil, o.errorf("JSON: %w", err)
 	}
 	if b[0] == '[' {
 		o.enter("CMW record")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,8 +16,8 @@ import (
 type Demand struct {
 	At    time.Time
 	Nonce []byte // nil: the verifier sent none
-	// Purpose that Donjon's claims must state; "": file.
-	Purpose string
+	// Purposes are those of which Donjon's claims must state one; none: file.
+	Purposes []string
 	// NoPolicy says that the policy is Default because none was given.
 	NoPolicy bool
 	// PlatformOnly judges the platform alone: which software and workload it runs,
@@ -111,14 +112,14 @@ func (p *Policy) purpose(c *claims.Claims, d Demand) verdict.Check {
 	if c.Keep == nil {
 		return verdict.Check{}
 	}
-	want := d.Purpose
-	if want == "" {
-		want = "file"
+	want := d.Purposes
+	if len(want) == 0 {
+		want = []string{"file"}
 	}
-	if c.Keep.Purpose == want {
-		return verdict.Pass(verdict.Purpose, want)
+	if slices.Contains(want, c.Keep.Purpose) {
+		return verdict.Pass(verdict.Purpose, c.Keep.Purpose)
 	}
-	return verdict.Fail(verdict.Purpose, c.Keep.Purpose, want).From("docs/evidence.md, claims").
+	return verdict.Fail(verdict.Purpose, c.Keep.Purpose, strings.Join(want, " or ")).From("docs/evidence.md, claims").
 		Advise("evidence for one use is not good for another")
 }
 

@@ -373,6 +373,5 @@ func dcapPolicies() []dcapCase {
 		sgx("enclave with an unknown attribute", verdict.Attributes, SGXAttributes+1, 0x80),
 		sgx("enclave with an unknown XFRM bit", verdict.Attributes, SGXAttributes+15, 0x40),
 		sgx("enclave with unknown MISCSELECT", verdict.Attributes, SGXMiscSelect, 0x80),
-		sgx("CONFIGID that is longer than a digest", verdict.WorkloadBinding, SGXConfigID+40, 1),
 	}
 }

@@ -37,6 +37,7 @@ func rows() []row {
 		{"memory", "Memory", memory},
 		{"link", "Link", linkRow},
 		{"vm", "Virtual machine", vmRow},
+		{"verify", "Verification", verifyRow},
 	}
 }
 

@@ -92,8 +92,8 @@ func inspectFile(a *app, name string, data []byte, o evidenceOptions) error {
 	verified := v.Verify(data, options)
 	r := inspection{Kind: "evidence", Form: e.Form, Appraisal: "not made", Claims: verified.Claims, Aside: e.Aside, Parts: parts(e, data)}
 	for _, c := range verified.Checks {
-		// What a policy would say is verify's business.
-		if info, ok := verdict.Lookup(c.Code); ok && info.Kind == verdict.Genuineness {
+		// What a policy would say, and for which use it is, are verify's business.
+		if info, ok := verdict.Lookup(c.Code); ok && info.Kind == verdict.Genuineness && c.Code != verdict.Purpose {
 			r.Checks = append(r.Checks, c)
 		}
 	}
