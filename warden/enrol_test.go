@@ -241,10 +241,10 @@ func TestLiesOfAServer(t *testing.T) {
 		{"for another challenge", func(f *fakeSteward) { f.judge = func(o *attest.Options) { o.Nonce = make([]byte, 60) } }, link.ExitRefused, "the check nonce failed"},
 		{"a problem with escapes", func(f *fakeSteward) {
 			f.challenge = func(w http.ResponseWriter, _ *http.Request) bool {
-				f.refuse(w, 403, protocol.Problem{Code: "\x1b[2Jok", Detail: strings.Repeat("long ", 1000), Checks: []verdict.Check{{Code: "x\n", Status: "fine\x1b", Found: strings.Repeat("f", 1<<16)}}})
+				f.refuse(w, 403, protocol.Problem{Code: "\x1b[2Jok", Detail: strings.Repeat("long ", 1000), Checks: []verdict.Check{{Code: "x\n", Status: "fine\x1b", Found: "\x1b]0;\n" + strings.Repeat("f", 1<<16)}}})
 				return true
 			}
-		}, link.ExitRefused, "(unknown): the check unknown failed: found fff"},
+		}, link.ExitRefused, `(unknown): the check unknown failed: found \u001b]0;\u000afff`},
 		{"a problem that is none", func(f *fakeSteward) {
 			f.challenge = func(w http.ResponseWriter, _ *http.Request) bool {
 				http.Error(w, "no", http.StatusInternalServerError)

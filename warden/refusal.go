@@ -5,7 +5,6 @@ package warden
 import (
 	"encoding/json"
 	"fmt"
-	"strings"
 
 	"github.com/donjon-tee/donjon/attest/verdict"
 	"github.com/donjon-tee/donjon/steward/protocol"
@@ -71,11 +70,11 @@ func isCode(s string) bool {
 	return s != "" && len(s) <= 64
 }
 
-// clip bounds a text that others chose. The host escapes what it prints.
+// clip bounds a text that others chose, and makes it one line that moves no cursor.
 func clip(s string) string {
 	const most = 400
 	if len(s) > most {
 		s = s[:most] + "…"
 	}
-	return strings.ToValidUTF8(s, "\ufffd")
+	return verdict.Escape(s)
 }

@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -172,7 +173,7 @@ func (f *fakeSteward) start() *fakeSteward {
 		f.tls(conf)
 	}
 	f.srv.TLS = conf
-	f.srv.Config.ErrorLog = nil
+	f.srv.Config.ErrorLog = log.New(io.Discard, "", 0) // of lies there are many
 	f.srv.StartTLS()
 	f.t.Cleanup(f.srv.Close)
 	return f

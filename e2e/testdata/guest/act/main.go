@@ -42,6 +42,8 @@ func main() {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
+	case "env":
+		fmt.Println(os.Getenv(os.Args[2]))
 	case "read":
 		b, err := os.ReadFile(os.Args[2])
 		if err != nil {
