@@ -63,6 +63,8 @@ type Options struct {
 	// Nonce is the relying party's, echoed for freshness of the result: 8 to 64
 	// bytes; nil leaves it out. The evidence's own nonce stands in the submodule.
 	Nonce []byte
+	// AuditHead is the issuer's signed audit head (a Steward's); "" leaves it out.
+	AuditHead string
 	// Rand gives the token's id, and is handed to the signer.
 	Rand io.Reader
 }
@@ -80,6 +82,7 @@ type claimSet struct {
 	Verifier Verifier             `json:"ear_verifier_id"`
 	Status   Tier                 `json:"ear_status"`
 	Submods  map[string]appraisal `json:"submods"`
+	Head     string               `json:"donjon_audit_head,omitempty"` // private claim
 }
 
 // confirm is RFC 7800's cnf. No registered member holds the hash of a
@@ -183,7 +186,7 @@ func claimsOf(v *verdict.Verdict, o Options) (*claimSet, error) {
 	}
 	set := &claimSet{
 		Profile: Profile, Issuer: o.Issuer, Audience: o.Audience, IssuedAt: o.IssuedAt.Unix(), Expires: exp.Unix(),
-		Verifier: o.Verifier, Nonce: nonceText(o.Nonce),
+		Verifier: o.Verifier, Nonce: nonceText(o.Nonce), Head: o.AuditHead,
 	}
 	switch {
 	case o.Bearer && o.Key != nil:

@@ -127,6 +127,7 @@ status through and uses 125 (no Keep), 126 (not runnable), 127 (not found).`,
 		newPlatformCommand(a),
 		newPolicyCommand(a),
 		newRunCommand(a),
+		newStewardCommand(a),
 		newVerifyCommand(a),
 		newVersionCommand(a),
 	)

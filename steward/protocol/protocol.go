@@ -105,6 +105,8 @@ type Problem struct {
 	Instance string          `json:"instance,omitempty"` // of the request, for the operator's log
 	Code     string          `json:"code"`               // stable: docs/steward-protocol.md
 	Checks   []verdict.Check `json:"checks,omitempty"`
+	// AuditHead is the Steward's signed audit head once the refusal stands in the log.
+	AuditHead string `json:"audit_head,omitempty"`
 }
 
 func (p *Problem) Error() string {

@@ -1,0 +1,128 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/donjon-tee/donjon/steward/audit"
+	"github.com/donjon-tee/donjon/steward/store"
+)
+
+func newStewardRotate(a *app) *cobra.Command {
+	var state string
+	var finish, challenge bool
+	c := &cobra.Command{
+		Use:   "rotate",
+		Short: "make a new root, or another new key",
+		Long: `rotate makes a new root and new intermediates, which issue from now on. The root
+before stays in ca.pem and certifies the new one: whoever pins either accepts what is
+issued. Give the new ca.pem out (it is measured with each workload that names it), and
+then rotate --finish takes the old root out of use.
+
+A server that runs on the state folder takes the keys up within 10 seconds.`,
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			if finish && challenge {
+				return usageError(errors.New("--finish and --challenge-key are two things"))
+			}
+			dir, err := a.stewardState(state)
+			if err != nil {
+				return err
+			}
+			ctx := context.Background()
+			st, err := a.openState(ctx, dir, stateOptions{})
+			if err != nil {
+				return err
+			}
+			defer st.close()
+			what := "a new root and new intermediates"
+			switch {
+			case finish:
+				what = "the roots before the newest were retired"
+				err = st.authority.Retire()
+			case challenge:
+				what = "a new challenge key; those before were removed"
+				err = st.authority.NewChallengeKey(true)
+			default:
+				err = st.authority.Rotate()
+			}
+			if err != nil {
+				return fail(statusFailed, err)
+			}
+			if err := st.authority.WriteCA(st.path(stewardCA)); err != nil {
+				return fail(statusFailed, err)
+			}
+			if _, err := st.store.Append(ctx, audit.Record{Kind: audit.Note, Text: "rotate: " + what}, store.Actor{Who: "local", At: time.Now()}); err != nil {
+				return fail(statusFailed, err)
+			}
+			fmt.Fprintf(a.stdout, "%s; roots in %s\n", what, printable(st.path(stewardCA)))
+			return nil
+		},
+	}
+	c.Flags().StringVar(&state, "state", "", "state `FOLDER` of the Steward (default: this user's)")
+	c.Flags().BoolVar(&finish, "finish", false, "take every root but the newest out of use")
+	c.Flags().BoolVar(&challenge, "challenge-key", false, "make a new challenge key: challenges that are on their way are refused")
+	return c
+}
+
+func newStewardRestore(a *app) *cobra.Command {
+	var state, database string
+	c := &cobra.Command{
+		Use:   "restore --state FOLDER BACKUP",
+		Short: "read a backup into a state folder without a database",
+		Long: `restore reads BACKUP (- is stdin) into an empty database. The keys must be in the
+folder keys/ already, or new ones are made, which open none of the secrets. It opens a
+new epoch: challenges from before are refused, and nothing is granted until steward
+confirm (THREATS T15).`,
+		Args: usageArgs(cobra.ExactArgs(1)),
+		RunE: func(_ *cobra.Command, args []string) error {
+			dir, err := a.stewardState(state)
+			if err != nil {
+				return err
+			}
+			in := a.stdin
+			if args[0] != "-" {
+				file, err := os.Open(args[0])
+				if err != nil {
+					return notFound(args[0], err)
+				}
+				defer file.Close()
+				in = file
+			}
+			return a.stewardRestore(dir, database, in)
+		},
+	}
+	c.Flags().StringVar(&state, "state", "", "state `FOLDER` of the Steward (default: this user's)")
+	c.Flags().StringVar(&database, "database", "", "PostgreSQL `URL` to restore into (default: SQLite in the state folder)")
+	return c
+}
+
+func (a *app) stewardRestore(dir, database string, in io.Reader) error {
+	ctx := context.Background()
+	run := &serving{Database: database}
+	st, err := a.openState(ctx, dir, stateOptions{create: true, serving: run})
+	if err != nil {
+		return err
+	}
+	defer st.close()
+	epoch, err := st.store.Restore(ctx, in, store.Actor{Who: "local", At: time.Now()})
+	if errors.Is(err, store.ErrNotEmpty) {
+		return failHint(statusFailed, "move the database away, and stop the server first", err)
+	}
+	if err != nil {
+		return fail(statusFailed, err)
+	}
+	if err := st.authority.NewChallengeKey(true); err != nil {
+		return fail(statusFailed, err)
+	}
+	fmt.Fprintf(a.stdout, "restored; epoch %d. Nothing is granted before donjon steward confirm\n", epoch.Number)
+	return nil
+}

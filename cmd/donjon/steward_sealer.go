@@ -1,0 +1,44 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"path/filepath"
+
+	"github.com/donjon-tee/donjon/steward/sealing"
+	"github.com/donjon-tee/donjon/steward/store"
+)
+
+// ringSealer seals secrets for their places in the store.
+type ringSealer struct{ *sealing.Ring }
+
+// Seal implements server.Sealer.
+func (r ringSealer) Seal(k store.SecretKey, version uint64, plain []byte) ([]byte, string, error) {
+	return r.Ring.Seal(plain, sealing.AAD(k.Workload, k.Name, version))
+}
+
+// Open implements server.Sealer.
+func (r ringSealer) Open(s store.Secret) ([]byte, error) {
+	return r.Ring.Open(s.Sealed, sealing.AAD(s.Workload, s.Name, s.Version))
+}
+
+// sealingDir is the folder of sealing keys in that of keys.
+func sealingDir(keys string) string { return filepath.Join(keys, "sealing") }
+
+// passphraseVariable names the file with the passphrase that the sealing keys are
+// encrypted under; without it they lie in their files as they are.
+const passphraseVariable = "DONJON_SEALING_PASSPHRASE_FILE"
+
+// sealingPassphrase is the passphrase without its last newline; nil: none.
+func (a *app) sealingPassphrase() ([]byte, error) {
+	name := a.getenv(passphraseVariable)
+	if name == "" {
+		return nil, nil
+	}
+	b, err := readAtMost(name, 4096)
+	if err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b, []byte("\n")), nil
+}

@@ -1,0 +1,182 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/donjon-tee/donjon/attest/collateral"
+	"github.com/donjon-tee/donjon/steward/authority"
+	"github.com/donjon-tee/donjon/steward/enrol"
+	"github.com/donjon-tee/donjon/steward/sealing"
+	"github.com/donjon-tee/donjon/steward/server"
+	"github.com/donjon-tee/donjon/steward/store"
+)
+
+// What a state folder holds.
+const (
+	stewardDB       = "steward.db"
+	stewardKeys     = "keys"
+	stewardCA       = "ca.pem"
+	stewardEnarxCA  = "enarx-ca.pem"
+	stewardAuditKey = "audit-key.pem"
+	stewardToken    = "admin.token"
+	stewardConfig   = "steward.toml"
+	stewardServing  = "serving.json" // how serve was last started: what the other verbs must know
+)
+
+// serving is what the other verbs must know of the server.
+type serving struct {
+	Listen         string   `json:"listen"`
+	Names          []string `json:"names"`
+	AllowSimulated bool     `json:"allow_simulated"`
+	TrustDomain    string   `json:"trust_domain"`
+	Database       string   `json:"database,omitempty"` // a PostgreSQL URL; "": steward.db
+}
+
+// stateOptions say how a state folder is opened.
+type stateOptions struct {
+	create  bool     // make what is not there
+	serving *serving // nil: as serve was last started
+}
+
+// state is an open state folder.
+type state struct {
+	dir        string
+	serving    serving
+	authority  *authority.Authority
+	store      store.Store
+	ring       *sealing.Ring
+	names      authority.Names
+	collateral atomic.Pointer[collateral.Set]
+	enarx      *enrol.Enarx
+	limits     server.Limits
+}
+
+func (s *state) path(name string) string { return filepath.Join(s.dir, name) }
+func (s *state) close() {
+	_ = s.store.Close()
+	s.ring.Close()
+}
+
+func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state, error) {
+	s := &state{dir: dir}
+	if !o.create {
+		if _, err := os.Stat(s.path(stewardKeys)); errors.Is(err, fs.ErrNotExist) {
+			return nil, failHint(statusFailed, "donjon steward serve --state "+dir+" makes one", fmt.Errorf("%s is no Steward's state folder", dir))
+		}
+	} else if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fail(statusFailed, err)
+	}
+	if o.serving != nil {
+		s.serving = *o.serving
+	} else if err := s.readServing(); err != nil {
+		return nil, err
+	}
+	var err error
+	if s.names, err = authority.OwnNames(s.serving.Names); err != nil {
+		return nil, fail(statusUsage, err)
+	}
+	if s.authority, err = authority.Open(authority.Options{Dir: s.path(stewardKeys)}); err != nil {
+		return nil, fail(statusFailed, err)
+	}
+	passphrase, err := a.sealingPassphrase()
+	if err != nil {
+		return nil, err
+	}
+	kind := sealing.KindFile
+	if passphrase != nil {
+		kind = sealing.KindPassphrase
+	}
+	if s.ring, err = sealing.Open(sealing.Config{Kind: kind, Dir: sealingDir(s.path(stewardKeys)), Passphrase: passphrase}); err != nil {
+		return nil, failHint(statusFailed, "where the sealing keys have a passphrase, "+passphraseVariable+" names the file that holds it", fmt.Errorf("the keys that seal secrets: %w", err))
+	}
+	if s.serving.Database != "" {
+		s.store, err = store.OpenPostgres(ctx, s.serving.Database, store.Options{})
+	} else {
+		s.store, err = store.OpenSQLite(ctx, s.path(stewardDB), store.Options{})
+	}
+	if err != nil {
+		return nil, fail(statusFailed, fmt.Errorf("the Steward's database: %w", err))
+	}
+	return s, nil
+}
+
+func (s *state) readServing() error {
+	b, err := os.ReadFile(s.path(stewardServing))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fail(statusFailed, err)
+	}
+	if err := json.Unmarshal(b, &s.serving); err != nil {
+		return failHint(statusFailed, "donjon steward serve writes it anew", fmt.Errorf("%s: %w", s.path(stewardServing), err))
+	}
+	return nil
+}
+
+// server makes the Server over the state.
+func (s *state) server(ctx context.Context, log *slog.Logger) (*server.Server, error) {
+	return server.New(ctx, server.Options{Store: s.store, Authority: s.authority, Names: s.names, Seal: ringSealer{s.ring}, AllowSimulated: s.serving.AllowSimulated,
+		TrustDomain: s.serving.TrustDomain, Collateral: s.collateral.Load, Enarx: s.enarx, Limits: s.limits, Log: log, Build: buildVersion().Version, Web: stewardWeb(s)})
+}
+
+// publish writes what others read: the roots, the audit log's public key, and how the
+// server is started.
+func (s *state) publish() error {
+	if err := s.authority.WriteCA(s.path(stewardCA)); err != nil {
+		return err
+	}
+	der, err := x509.MarshalPKIXPublicKey(&s.authority.AuditKey().PublicKey)
+	if err != nil {
+		return err
+	}
+	files := map[string][]byte{stewardAuditKey: pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})}
+	if s.enarx != nil {
+		files[stewardEnarxCA] = s.authority.EnarxPEM()
+	}
+	for name, b := range files {
+		if err := authority.WriteFile(s.path(name), b, 0o644); err != nil {
+			return err
+		}
+	}
+	b, err := json.MarshalIndent(s.serving, "", "  ")
+	if err != nil {
+		return err
+	}
+	return authority.WriteFile(s.path(stewardServing), append(b, '\n'), 0o600)
+}
+
+// firstToken makes the first administrator's token where there is none. It says
+// whether it did.
+func (s *state) firstToken(ctx context.Context) (bool, error) {
+	if _, err := os.Stat(s.path(stewardToken)); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	list, err := s.store.Tokens(ctx)
+	if err != nil {
+		return false, err
+	}
+	if len(list) > 0 {
+		return false, nil // it was taken away: whoever did has it
+	}
+	now := time.Now()
+	text, t := server.NewToken("first administrator", server.AllScopes(), time.Time{})
+	t.Created, t.By = now, "serve"
+	if err := authority.WriteFile(s.path(stewardToken), []byte(text+"\n"), 0o600); err != nil {
+		return false, err
+	}
+	return true, s.store.PutToken(ctx, t, store.Actor{Who: "serve", At: now})
+}

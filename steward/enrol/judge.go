@@ -1,0 +1,193 @@
+package enrol
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/sha256"
+	"crypto/subtle"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/big"
+
+	"github.com/donjon-tee/donjon/attest"
+	"github.com/donjon-tee/donjon/attest/evidence"
+	"github.com/donjon-tee/donjon/attest/policy"
+	"github.com/donjon-tee/donjon/attest/verdict"
+	"github.com/donjon-tee/donjon/steward/authority"
+	"github.com/donjon-tee/donjon/workload"
+)
+
+const (
+	maxManifest = workload.MaxManifest
+	maxConfig   = workload.MaxConfig
+	sourceEnrol = "docs/steward-protocol.md, binding"
+)
+
+// parsedRequest is what is taken from a PKCS#10 request: the key and the evidence,
+// and none of the names it asks for.
+type parsedRequest struct {
+	key  crypto.PublicKey
+	spki []byte
+	cmw  []byte // the value of id-pe-cmw
+}
+
+func parseRequest(der []byte) (parsedRequest, error) {
+	c, err := x509.ParseCertificateRequest(der)
+	if err != nil {
+		return parsedRequest{}, fmt.Errorf("the request: %w", err)
+	}
+	if !bytes.Equal(c.Raw, der) {
+		return parsedRequest{}, errors.New("the request: bytes behind it")
+	}
+	if err := authority.CheckKey(c.PublicKey); err != nil {
+		return parsedRequest{}, fmt.Errorf("the request: %w", err)
+	}
+	out := parsedRequest{key: c.PublicKey, spki: c.RawSubjectPublicKeyInfo}
+	for _, x := range c.Extensions {
+		if x.Id.Equal(authority.CMWOID) {
+			if out.cmw != nil {
+				return parsedRequest{}, errors.New("the request: the extension id-pe-cmw stands twice")
+			}
+			out.cmw = x.Value
+		}
+	}
+	if out.cmw == nil {
+		return parsedRequest{}, errors.New("the request: no extension id-pe-cmw with evidence")
+	}
+	return out, nil
+}
+
+// judge has the evidence judged by the policy and holds it against this connection,
+// this Steward and what else was sent. It gives the code of the refusal, or "".
+func (s *Service) judge(r *request) Code {
+	p := *r.doc.Policy
+	if !s.o.AllowSimulated {
+		p.AllowSimulated = false
+	}
+	o := attest.Options{At: r.at, Policy: &p, Nonce: r.challenge, Purpose: evidence.PurposeEnrol, Seen: s.o.Seen}
+	if s.o.Collateral != nil {
+		o.Collateral = s.o.Collateral()
+	}
+	v := s.verifier.Verify(r.Request, o)
+	r.verdict = v
+	bound := s.binding(r)
+	v.Checks = append(v.Checks, bound...)
+	if v.Claims != nil {
+		v.Checks = append(v.Checks, r.doc.Grant.platformCheck(v.Claims, false))
+	}
+	r.conclude()
+	switch v.Outcome {
+	case verdict.Admitted:
+		return ""
+	case verdict.Refused:
+		return CodeRefused
+	case verdict.CannotTell:
+		return CodeCannotTell
+	}
+	// Where nothing but the binding fails, the evidence is genuine and made for
+	// something else.
+	for _, c := range v.Deciding() {
+		if !bindings[c.Code] {
+			return CodeNotGenuine
+		}
+	}
+	return CodeBinding
+}
+
+// bindings are the checks of what evidence was made for.
+var bindings = map[verdict.Code]bool{
+	verdict.ChannelBinding: true, verdict.KeyBinding: true, verdict.HostData: true, verdict.Nonce: true, verdict.Purpose: true,
+}
+
+// binding makes the checks that only the Steward can make (THREATS T4). They do not
+// depend on the policy, and no policy waives them.
+func (s *Service) binding(r *request) []verdict.Check {
+	c := r.verdict.Claims
+	if c == nil {
+		return nil // not even the form holds: there are failed checks enough
+	}
+	k := c.Keep
+	if k == nil {
+		return []verdict.Check{verdict.Fail(verdict.KeyBinding, "no claims of Donjon's", "claims of the purpose enrol").From(sourceEnrol)}
+	}
+	exporter, err := r.peer.Exporter(r.challenge)
+	if err != nil {
+		exporter = nil
+	}
+	sealing := sha256.Sum256(r.SealingKey)
+	compare := func(code verdict.Code, what string, found, wanted []byte) verdict.Check {
+		if len(wanted) == 32 && subtle.ConstantTimeCompare(found, wanted) == 1 {
+			return verdict.Pass(code, what+" "+hex.EncodeToString(found)).From(sourceEnrol)
+		}
+		return verdict.Fail(code, what+" "+hex.EncodeToString(found), hex.EncodeToString(wanted)).From(sourceEnrol).
+			Advise("this evidence was made for something else: somebody may stand between the Keep and this Steward")
+	}
+	host := []byte(c.HostData)
+	if len(host) > 32 && bytes.Count(host[32:], []byte{0}) == len(host)-32 {
+		host = host[:32]
+	}
+	return []verdict.Check{
+		compare(verdict.ChannelBinding, "the connection's exporter", k.Exporter, exporter),
+		compare(verdict.ChannelBinding, "the Steward's key", k.StewardKey, s.headKey[:]),
+		compare(verdict.KeyBinding, "the sealing key", k.SealingKey, sealing[:]),
+		compare(verdict.KeyBinding, "the certified key", c.Key, authority.SPKI(r.csr.spki)),
+		compare(verdict.Nonce, "the challenge's SHA-256", hashOf(k.Nonce), hashOf(r.challenge)),
+		compare(verdict.HostData, "the host data, the workload digest", host, r.digest[:]),
+		r.configCheck(),
+	}
+}
+
+func hashOf(b []byte) []byte {
+	h := sha256.Sum256(b)
+	return h[:]
+}
+
+// configCheck holds the configuration against the manifest that names it.
+func (r *request) configCheck() verdict.Check {
+	m, err := workload.ParseManifest(r.Manifest)
+	if err != nil {
+		return verdict.Fail(verdict.HostData, "a manifest that does not parse: "+err.Error(), "a workload's manifest").From(sourceEnrol)
+	}
+	if got := workload.Digest(sha256.Sum256(r.Config)); got != m.Config.Digest {
+		return verdict.Fail(verdict.HostData, "the configuration "+got.String(), m.Config.Digest.String()+", as the manifest names it").From(sourceEnrol)
+	}
+	return verdict.Pass(verdict.HostData, "the configuration is the manifest's").From(sourceEnrol)
+}
+
+// unknownWorkload is the verdict on a workload that nobody allowed: nothing is
+// judged.
+func unknownWorkload(r *request) *verdict.Verdict {
+	v := &verdict.Verdict{At: r.at.UTC(), Evidence: verdict.Digest(r.Request), Form: "PKCS#10 request", Advisories: []verdict.Advisory{},
+		Checks: []verdict.Check{verdict.Fail(verdict.Workload, r.subject, "a workload that this Steward allows").From("the Steward's policies").
+			Advise("donjon steward workload allow records it; one changed byte makes another workload")}}
+	v.Conclude()
+	return v
+}
+
+// Dry judges stored evidence by a policy as enrolment would, but for what only a live
+// connection can show: the challenge, the exporter and the keys are not compared, and
+// are shown as not made. Nothing is recorded or released.
+func (s *Service) Dry(evidenceBytes []byte, d *Document) *verdict.Verdict {
+	p := *d.Policy
+	if !s.o.AllowSimulated {
+		p.AllowSimulated = false
+	}
+	o := attest.Options{At: s.o.Clock(), Policy: &p, Purpose: dryPurpose(evidenceBytes)}
+	p.Freshness = policy.FreshnessNone
+	if s.o.Collateral != nil {
+		o.Collateral = s.o.Collateral()
+	}
+	v := s.verifier.Verify(evidenceBytes, o)
+	if v.Claims != nil {
+		v.Checks = append(v.Checks, d.Grant.platformCheck(v.Claims, len(d.Grant.Platforms) > 0))
+		live := verdict.Skip(verdict.ChannelBinding, "no connection: this is a test of the policy", "a Keep that enrols shows it")
+		live.Informal = true
+		v.Checks = append(v.Checks, live)
+	}
+	v.Conclude()
+	return v
+}
+
+func bigInt(b []byte) *big.Int { return new(big.Int).SetBytes(b) }

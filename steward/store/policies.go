@@ -1,0 +1,141 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+
+	"github.com/donjon-tee/donjon/steward/audit"
+)
+
+func (d *db) PutWorkload(ctx context.Context, w Workload, by Actor) error {
+	if err := first(text("the workload's digest", w.Digest, 1), text("the workload's name", w.Name, 0),
+		size("the manifest", len(w.Manifest), 0, MaxManifest), moment("first seen", w.FirstSeen, true)); err != nil {
+		return err
+	}
+	if w.FirstSeen.IsZero() {
+		w.FirstSeen = by.At
+	}
+	_, err := d.write(ctx, by, func(t *tx, s *state) (*audit.Record, error) {
+		// A manifest is never lost by naming its digest again.
+		_, err := t.exec(ctx, "INSERT INTO workloads (digest, name, first_seen, manifest) VALUES (?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE SET name = excluded.name, manifest = COALESCE(excluded.manifest, workloads.manifest)",
+			w.Digest, w.Name, us(w.FirstSeen), w.Manifest)
+		return &audit.Record{Kind: audit.Workload, Workload: w.Digest, Name: w.Name, Detail: digestOf(w.Manifest)}, err
+	})
+	return err
+}
+
+const workloadColumns = "SELECT digest, name, first_seen, manifest FROM workloads"
+
+func scanWorkload(scan func(...any) error) (w Workload, err error) {
+	var seen int64
+	err = scan(&w.Digest, &w.Name, &seen, &w.Manifest)
+	w.FirstSeen = when(seen)
+	return w, err
+}
+
+func (d *db) Workload(ctx context.Context, digest string) (*Workload, error) {
+	if err := first(text("the workload's digest", digest, 1)); err != nil {
+		return nil, err
+	}
+	w, err := scanWorkload(d.reads.QueryRowContext(ctx, d.rewrite(workloadColumns+" WHERE digest = ?"), digest).Scan)
+	if err != nil {
+		return nil, d.translate(err)
+	}
+	return &w, nil
+}
+
+func (d *db) Workloads(ctx context.Context, after string, n int) ([]Workload, error) {
+	if err := first(text("the page", after, 0)); err != nil {
+		return nil, err
+	}
+	var out []Workload
+	err := d.each(ctx, d.reads, workloadColumns+" WHERE digest > ? ORDER BY digest LIMIT ?", []any{after, limit(n)}, func(scan func(...any) error) error {
+		w, err := scanWorkload(scan)
+		out = append(out, w)
+		return err
+	})
+	return out, d.translate(err)
+}
+
+func (d *db) PutPolicy(ctx context.Context, p Policy, by Actor) error {
+	if err := first(text("the policy's workload", p.Workload, 1), version("the policy", p.Version),
+		size("the policy", len(p.Text), 1, MaxPolicy)); err != nil {
+		return err
+	}
+	p.Digest = sha256.Sum256(p.Text)
+	_, err := d.write(ctx, by, func(t *tx, s *state) (*audit.Record, error) {
+		var have int64
+		if err := t.row(ctx, "SELECT COALESCE(MAX(version), 0) FROM policies WHERE workload = ?", []any{p.Workload}, &have); err != nil {
+			return nil, err
+		}
+		if p.Version != uint64(have)+1 {
+			return nil, refuse(ErrConflict, "the policy of %s: found version %d, wanted to write %d", p.Workload, have, p.Version)
+		}
+		_, err := t.exec(ctx, "INSERT INTO policies (workload, version, text, digest, at, who) VALUES (?, ?, ?, ?, ?, ?)",
+			p.Workload, int64(p.Version), p.Text, p.Digest[:], us(by.At), by.Who)
+		return &audit.Record{Kind: audit.Policy, Workload: p.Workload, Version: p.Version, Policy: p.Digest}, err
+	})
+	return err
+}
+
+const policyColumns = "SELECT workload, version, text, digest, at, who FROM policies p"
+
+// scanPolicy computes the digest: what is judged by must be what is named.
+func scanPolicy(scan func(...any) error) (p Policy, err error) {
+	var v, at int64
+	var digest []byte
+	if err := scan(&p.Workload, &v, &p.Text, &digest, &at, &p.By); err != nil {
+		return p, err
+	}
+	p.Version, p.At, p.Digest = uint64(v), when(at), sha256.Sum256(p.Text)
+	if string(digest) != string(p.Digest[:]) {
+		return p, refuse(ErrTampered, "policy %d of %s is not the one of its digest", v, p.Workload)
+	}
+	return p, nil
+}
+
+func (d *db) Policy(ctx context.Context, workload string) (*Policy, error) {
+	if err := first(text("the policy's workload", workload, 1)); err != nil {
+		return nil, err
+	}
+	p, err := scanPolicy(d.reads.QueryRowContext(ctx, d.rewrite(policyColumns+" WHERE workload = ? ORDER BY version DESC LIMIT 1"), workload).Scan)
+	if err != nil {
+		return nil, d.translate(err)
+	}
+	return &p, nil
+}
+
+func (d *db) PolicyVersion(ctx context.Context, workload string, v uint64) (*Policy, error) {
+	if err := first(text("the policy's workload", workload, 1), version("the policy", v)); err != nil {
+		return nil, err
+	}
+	p, err := scanPolicy(d.reads.QueryRowContext(ctx, d.rewrite(policyColumns+" WHERE workload = ? AND version = ?"), workload, int64(v)).Scan)
+	if err != nil {
+		return nil, d.translate(err)
+	}
+	return &p, nil
+}
+
+func (d *db) Policies(ctx context.Context, workload string, n int) ([]Policy, error) {
+	if err := first(text("the policy's workload", workload, 1)); err != nil {
+		return nil, err
+	}
+	return d.policies(ctx, " WHERE workload = ? ORDER BY version DESC LIMIT ?", workload, limit(n))
+}
+
+func (d *db) Subjects(ctx context.Context, after string, n int) ([]Policy, error) {
+	if err := first(text("the page", after, 0)); err != nil {
+		return nil, err
+	}
+	return d.policies(ctx, " WHERE workload > ? AND version = (SELECT MAX(version) FROM policies q WHERE q.workload = p.workload) ORDER BY workload LIMIT ?", after, limit(n))
+}
+
+func (d *db) policies(ctx context.Context, cond string, args ...any) ([]Policy, error) {
+	var out []Policy
+	err := d.each(ctx, d.reads, policyColumns+cond, args, func(scan func(...any) error) error {
+		p, err := scanPolicy(scan)
+		out = append(out, p)
+		return err
+	})
+	return out, d.translate(err)
+}

@@ -1,0 +1,181 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/donjon-tee/donjon/steward/audit"
+)
+
+func (k SecretKey) valid() error {
+	return first(text("the secret's workload", k.Workload, 1), textTo("the secret's name", k.Name, 1, 256))
+}
+
+// newest gives the newest version, 0 where there is none, and whether it is deleted.
+func (t *tx) newest(ctx context.Context, k SecretKey) (v uint64, deleted bool, err error) {
+	var n, gone int64
+	err = t.row(ctx, "SELECT version, deleted FROM secrets WHERE workload = ? AND name = ? ORDER BY version DESC LIMIT 1", []any{k.Workload, k.Name}, &n, &gone)
+	return uint64(n), gone != 0, noRow(err)
+}
+
+func (d *db) PutSecret(ctx context.Context, sec Secret, by Actor) error {
+	if err := first(sec.valid(), version("the secret", sec.Version), size("the sealed secret", len(sec.Sealed), 1, MaxSealed), text("the key id", sec.KeyID, 1)); err != nil {
+		return err
+	}
+	if sec.Policy.IsZero() {
+		return fmt.Errorf("%w: the secret names no policy", ErrInvalid)
+	}
+	_, err := d.write(ctx, by, func(t *tx, s *state) (*audit.Record, error) {
+		have, _, err := t.newest(ctx, sec.SecretKey)
+		if err != nil {
+			return nil, err
+		}
+		if sec.Version != have+1 {
+			return nil, refuse(ErrConflict, "the secret %s: found version %d, wanted to write %d", sec.Name, have, sec.Version)
+		}
+		if _, err := t.exec(ctx, "UPDATE secrets SET sealed = NULL WHERE workload = ? AND name = ?", sec.Workload, sec.Name); err != nil {
+			return nil, err
+		}
+		_, err = t.exec(ctx, "INSERT INTO secrets (workload, name, version, sealed, key_id, policy, at, who, deleted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)",
+			sec.Workload, sec.Name, int64(sec.Version), sec.Sealed, sec.KeyID, sec.Policy[:], us(by.At), by.Who)
+		return &audit.Record{Kind: audit.SecretSet, Workload: sec.Workload, Name: sec.Name, Version: sec.Version, Policy: sec.Policy}, err
+	})
+	return err
+}
+
+func (d *db) SecretVersion(ctx context.Context, workload, name string) (uint64, error) {
+	k := SecretKey{workload, name}
+	if err := k.valid(); err != nil {
+		return 0, err
+	}
+	var v int64
+	err := d.reads.QueryRowContext(ctx, d.rewrite("SELECT COALESCE(MAX(version), 0) FROM secrets WHERE workload = ? AND name = ?"), workload, name).Scan(&v)
+	return uint64(v), d.translate(err)
+}
+
+func secretColumns(sealed string) string {
+	return "SELECT workload, name, version, " + sealed + ", key_id, policy, at, who FROM secrets s WHERE deleted = 0 AND version = (SELECT MAX(version) FROM secrets q WHERE q.workload = s.workload AND q.name = s.name)"
+}
+
+// secrets reads secrets and what they are confirmed for, from one moment.
+func (d *db) secrets(ctx context.Context, query string, args ...any) ([]Secret, error) {
+	t, err := d.beginTx(ctx, d.reads, d.beginRead())
+	if err != nil {
+		return nil, d.translate(err)
+	}
+	defer t.rollback()
+	var out []Secret
+	err = t.each(ctx, query, args, func(scan func(...any) error) error {
+		var s Secret
+		var v, at int64
+		var policy []byte
+		if err := scan(&s.Workload, &s.Name, &v, &s.Sealed, &s.KeyID, &policy, &at, &s.By); err != nil {
+			return err
+		}
+		if len(policy) != len(s.Policy) {
+			return refuse(ErrTampered, "the secret %s names no policy", s.Name)
+		}
+		s.Version, s.At, s.Policy = uint64(v), when(at), audit.Digest(policy)
+		out = append(out, s)
+		return nil
+	})
+	for i := 0; err == nil && i < len(out); i++ {
+		s := &out[i]
+		err = t.each(ctx, "SELECT policy FROM confirmations WHERE workload = ? AND name = ? AND version = ? ORDER BY at, policy",
+			[]any{s.Workload, s.Name, int64(s.Version)}, func(scan func(...any) error) error {
+				var policy []byte
+				if err := scan(&policy); err != nil {
+					return err
+				}
+				if len(policy) == len(s.Policy) {
+					s.Confirmed = append(s.Confirmed, audit.Digest(policy))
+				}
+				return nil
+			})
+	}
+	if err != nil {
+		return nil, d.translate(err)
+	}
+	return out, nil
+}
+
+func (d *db) Secrets(ctx context.Context, workload string) ([]Secret, error) {
+	if err := first(text("the secret's workload", workload, 1)); err != nil {
+		return nil, err
+	}
+	return d.secrets(ctx, secretColumns("sealed")+" AND workload = ? ORDER BY name LIMIT ?", workload, MaxPage)
+}
+
+func (d *db) AllSecrets(ctx context.Context, after SecretKey, n int) ([]Secret, error) {
+	if err := first(text("the page", after.Workload, 0), text("the page", after.Name, 0)); err != nil {
+		return nil, err
+	}
+	return d.secrets(ctx, secretColumns("NULL")+" AND (workload > ? OR workload = ? AND name > ?) ORDER BY workload, name LIMIT ?",
+		after.Workload, after.Workload, after.Name, limit(n))
+}
+
+func (d *db) StaleSecrets(ctx context.Context, keyID string, n int) ([]Secret, error) {
+	if err := first(text("the key id", keyID, 1)); err != nil {
+		return nil, err
+	}
+	return d.secrets(ctx, secretColumns("sealed")+" AND key_id <> ? ORDER BY workload, name LIMIT ?", keyID, limit(n))
+}
+
+func (d *db) ConfirmSecret(ctx context.Context, k SecretKey, v uint64, policy audit.Digest, by Actor) error {
+	if err := first(k.valid(), version("the secret", v)); err != nil {
+		return err
+	}
+	if policy.IsZero() {
+		return fmt.Errorf("%w: no policy is named", ErrInvalid)
+	}
+	_, err := d.write(ctx, by, func(t *tx, s *state) (*audit.Record, error) {
+		have, deleted, err := t.newest(ctx, k)
+		if err != nil {
+			return nil, err
+		}
+		if have == 0 || deleted {
+			return nil, refuse(ErrNotFound, "the secret %s", k.Name)
+		}
+		if have != v {
+			return nil, refuse(ErrConflict, "the secret %s: found version %d, wanted %d", k.Name, have, v)
+		}
+		_, err = t.exec(ctx, "INSERT INTO confirmations (workload, name, version, policy, at, who) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+			k.Workload, k.Name, int64(v), policy[:], us(by.At), by.Who)
+		return &audit.Record{Kind: audit.SecretConfirm, Workload: k.Workload, Name: k.Name, Version: v, Policy: policy}, err
+	})
+	return err
+}
+
+func (d *db) DeleteSecret(ctx context.Context, k SecretKey, by Actor) error {
+	if err := k.valid(); err != nil {
+		return err
+	}
+	_, err := d.write(ctx, by, func(t *tx, s *state) (*audit.Record, error) {
+		have, deleted, err := t.newest(ctx, k)
+		if err != nil {
+			return nil, err
+		}
+		if have == 0 || deleted {
+			return nil, refuse(ErrNotFound, "the secret %s", k.Name)
+		}
+		_, err = t.exec(ctx, "UPDATE secrets SET sealed = NULL, deleted = ? WHERE workload = ? AND name = ?", us(by.At), k.Workload, k.Name)
+		return &audit.Record{Kind: audit.SecretDelete, Workload: k.Workload, Name: k.Name, Version: have}, err
+	})
+	return err
+}
+
+func (d *db) RewrapSecret(ctx context.Context, sec Secret, oldKeyID string, by Actor) error {
+	if err := first(sec.valid(), version("the secret", sec.Version), size("the sealed secret", len(sec.Sealed), 1, MaxSealed),
+		text("the key id", sec.KeyID, 1), text("the old key id", oldKeyID, 1)); err != nil {
+		return err
+	}
+	_, err := d.write(ctx, by, func(t *tx, s *state) (*audit.Record, error) {
+		n, err := t.exec(ctx, "UPDATE secrets SET sealed = ?, key_id = ? WHERE workload = ? AND name = ? AND version = ? AND key_id = ? AND deleted = 0 AND sealed IS NOT NULL",
+			sec.Sealed, sec.KeyID, sec.Workload, sec.Name, int64(sec.Version), oldKeyID)
+		if err == nil && n != 1 {
+			err = refuse(ErrConflict, "the secret %s: found no version %d under the key %s", sec.Name, sec.Version, oldKeyID)
+		}
+		return &audit.Record{Kind: audit.SecretRewrap, Workload: sec.Workload, Name: sec.Name, Version: sec.Version, Text: sec.KeyID}, err
+	})
+	return err
+}
