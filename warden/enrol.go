@@ -66,7 +66,7 @@ type enrolError struct {
 }
 
 func (e *enrolError) Error() string {
-	s := "warden: enrolling: " + e.what
+	s := "warden: enrolling with " + e.what
 	if e.err != nil {
 		s += ": " + e.err.Error()
 	}
@@ -167,7 +167,7 @@ func (w *warden) enrol(key tlsKey, within time.Duration, first bool) (*enrolment
 	}
 	if names := missing(w.cfg.Secrets, e.secrets); names != "" {
 		return nil, w.about(&enrolError{what: "it releases no secret " + names, refused: true,
-			hint: "donjon steward secret set --workload WORKLOAD NAME, at the Steward, sets one"})
+			hint: "donjon steward secret set --workload WORKLOAD NAME, where the Steward is, sets one"})
 	}
 	for name, v := range e.secrets { // no more than was declared is kept
 		if !slices.ContainsFunc(w.cfg.Secrets, func(s workload.Secret) bool { return s.Name == name }) {
