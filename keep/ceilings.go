@@ -45,7 +45,7 @@ func (s *supervisor) admit(v link.Service) bool {
 	}
 	most := maxServing
 	switch v {
-	case link.ServiceReport, link.ServiceDeriveKey, link.ServiceBlobs:
+	case link.ServiceReport, link.ServiceDeriveKey, link.ServiceBlobs, link.ServiceSteward:
 		most = maxCostly
 	}
 	if all >= maxServing || s.serving[v] >= most {

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// A Dialer opens the connections that a configuration declares. What is declared
+// A Dialer opens the connections that a configuration declares, those to its Steward
+// among them. What is declared
 // is asked, not granted (THREATS T27): the host resolves the name, checks every
 // address, and dials an address that it checked.
 type Dialer struct {
@@ -43,7 +44,7 @@ func (d Dialer) Dial(ctx context.Context, host string, port uint16) (*net.TCPCon
 	what := "connecting to " + net.JoinHostPort(host, strconv.Itoa(int(port)))
 	addrs, err := d.resolve(ctx, host)
 	if err != nil {
-		return nil, &DialError{what, err, "check the name in the connect entry and this host's name service"}
+		return nil, &DialError{what, err, "check the name in the configuration and this host's name service"}
 	}
 	var last error
 	for _, a := range addrs {

@@ -62,7 +62,12 @@ func (s *supervisor) serveDial(st *link.Stream) {
 		st.Reset(link.CodeBusy, fmt.Sprintf("more than %d connections to peers", s.Ceilings.Dials))
 		return
 	}
-	conn, err := s.Dialer.Dial(s.ctx, f.Host, f.Port)
+	s.dial(st, f.Host, f.Port)
+}
+
+// dial answers a Keep's request for a connection and carries it.
+func (s *supervisor) dial(st *link.Stream, host string, port uint16) {
+	conn, err := s.Dialer.Dial(s.ctx, host, port)
 	if err != nil {
 		reply := link.PortReply{Error: err.Error()}
 		if h, ok := err.(interface{ Hint() string }); ok {

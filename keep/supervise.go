@@ -38,6 +38,7 @@ type supervisor struct {
 	serving   map[link.Service]int // streams that are being served
 
 	dials   atomic.Int32
+	steward pace // of connections to the Steward
 	logLeft atomic.Int64
 	conns   chan struct{} // one token for each connection that is open
 }
@@ -217,8 +218,9 @@ func (s *supervisor) finish(out Outcome, stop <-chan struct{}, grace <-chan time
 	default:
 		proof = nil // a Keep that ran nothing may have none to give
 	}
-	if out.Exit.Kind == link.ExitLimit && grace == nil {
-		// A limit ends the run, also where nobody reads what was written.
+	if (out.Exit.Kind == link.ExitLimit || out.Exit.Kind == link.ExitFailed) && grace == nil {
+		// A limit, or a certificate that has run out, ends the run, also where nobody
+		// reads what was written.
 		t := time.NewTimer(s.Grace)
 		defer t.Stop()
 		grace = t.C
@@ -393,6 +395,8 @@ func (s *supervisor) serve(st *link.Stream) {
 		s.serveDial(st)
 	case link.ServiceListen:
 		s.serveListen(st)
+	case link.ServiceSteward:
+		s.serveSteward(st)
 	case link.ServiceReport:
 		s.serveReport(st)
 	case link.ServiceDeriveKey:

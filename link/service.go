@@ -26,6 +26,7 @@ const (
 	ServiceLog       Service = 11 // guest: LogLine records
 	ServiceExit      Service = 12 // guest: one Exit record
 	ServiceDir       Service = 15 // parameters: PortRequest (index of the host folder); then the protocol of engine/vfs
+	ServiceSteward   Service = 16 // no parameters. Host: PortReply record, then bytes both ways with the configuration's Steward
 )
 
 // Services that the host opens; the guest serves them.

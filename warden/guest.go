@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,9 +39,20 @@ func (w *warden) runGuest(data []*os.File) (link.Exit, error) {
 		Env:       w.env,
 		MaxMemory: w.memoryLimit(),
 		Weak:      w.weak(),
-		NotBefore: released.Unix(),
+		NotBefore: w.floor().Unix(),
+	}
+	if w.enrolled != nil {
+		env, err := w.secretEnv()
+		if err != nil {
+			return link.Exit{}, err
+		}
+		spec.Env = slices.Concat(w.env, env)
 	}
 	var outputs sync.WaitGroup
+	if w.enrolled != nil {
+		go w.renew(ctx)
+		go w.watchCertificate(ctx)
+	}
 	guest, err := w.openFiles(&spec, &outputs, data)
 	if err != nil {
 		return link.Exit{}, err
@@ -77,6 +89,9 @@ func (w *warden) runGuest(data []*os.File) (link.Exit, error) {
 	}
 	if err := w.Child.Start(spec, guest); err != nil {
 		return link.Exit{}, err
+	}
+	if w.enrolled != nil {
+		w.enrolled.forget() // the guest has them
 	}
 	go w.watch(ctx)
 	out, err := w.Child.Wait()

@@ -97,6 +97,7 @@ func (w *warden) takeBlobs(st io.Reader) (data []*os.File, err error) {
 	if w.cfg, err = workload.ParseConfig(config); err != nil {
 		return nil, &refusedError{"the configuration: " + err.Error()}
 	}
+	w.config = config
 	if w.args, w.env, err = w.cfg.Input(workload.HostInput{Args: w.offer.Args, Env: w.offer.Env}); err != nil {
 		return nil, &refusedError{err.Error()}
 	}
@@ -162,9 +163,9 @@ func changed(what string, got, want [32]byte) error {
 // admit refuses a configuration that asks for what this Keep does not do: to run
 // without it would be to fail open.
 func (w *warden) admit() error {
-	if w.cfg.Steward != "" || len(w.cfg.Secrets) > 0 {
-		return &configError{"the configuration names a Steward or secrets, and this release cannot enrol with a Steward",
-			"see LIMITATIONS.md; remove steward, steward_ca and secrets to run without"}
+	if w.cfg.Steward != "" && w.cfg.StewardCA == "" {
+		return &configError{"the configuration names a Steward and no steward_ca: a Keep believes no public authority about its Steward",
+			`put the Steward's ca.pem beside the configuration and name it with steward_ca`}
 	}
 	if len(w.cfg.TEE) > 0 {
 		for _, t := range w.cfg.TEE {

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,11 +58,14 @@ func module(body []byte) []byte {
 // A host is the other end of a Keep that runs in this process. Its fields are
 // set before the Keep starts.
 type host struct {
-	body   []byte // of the guest's _start; nil ends at once
-	config string
-	tee    string // "": sim
-	now    func() time.Time
-	offer  func(*link.Offer)
+	body   []byte   // of the guest's _start; nil ends at once
+	layers [][]byte // files that the configuration names
+	// steward is where the host carries the Keep's connection to its Steward.
+	steward func() (net.Conn, error)
+	config  string
+	tee     string // "": sim
+	now     func() time.Time
+	offer   func(*link.Offer)
 	// manifest changes what is offered; host data stays that of the truth.
 	manifest func(*workload.Manifest)
 	report   func([]byte) []byte
@@ -108,11 +112,7 @@ func (h *host) start(t *testing.T) {
 		}
 		<-proc.Ended()
 	})
-	blobs := [][]byte{[]byte(h.config), module(h.body)}
-	describe := func(media string, b []byte) workload.Descriptor {
-		return workload.Descriptor{MediaType: media, Digest: sha256.Sum256(b), Size: int64(len(b))}
-	}
-	m := workload.Manifest{Config: describe(workload.MediaConfig, blobs[0]), Layers: []workload.Descriptor{describe(workload.MediaWasm, blobs[1])}}
+	blobs, m := h.contents()
 	if h.manifest != nil {
 		h.manifest(&m)
 	}
@@ -185,6 +185,17 @@ func (h *host) serve(st *link.Stream, offer link.Offer, blobs [][]byte, guest *s
 			}
 			_ = link.WriteRecord(st, link.ReportReply{Report: raw, Certs: guest.Certs()})
 		}
+	case link.ServiceSteward:
+		conn, err := h.steward()
+		if err != nil {
+			_ = link.WriteRecord(st, link.PortReply{Error: err.Error(), Hint: "a hint"})
+			_ = st.Close()
+			return
+		}
+		_ = link.WriteRecord(st, link.PortReply{OK: true})
+		go func() { _, _ = io.Copy(conn, st); _ = conn.Close() }()
+		_, _ = io.Copy(st, conn)
+		_ = st.Close()
 	case link.ServiceListen:
 		_ = link.WriteRecord(st, link.PortReply{OK: true, Addr: "here"})
 		_, _ = io.Copy(io.Discard, st)
@@ -240,4 +251,18 @@ func (h *host) evidence() (link.EvidenceReply, error) {
 	}
 	defer st.Close()
 	return r, link.ReadRecord(st, link.MaxReportRecord, &r)
+}
+
+// contents are the blobs that are handed over, and their manifest.
+func (h *host) contents() (blobs [][]byte, m workload.Manifest) {
+	describe := func(media string, b []byte) workload.Descriptor {
+		return workload.Descriptor{MediaType: media, Digest: sha256.Sum256(b), Size: int64(len(b))}
+	}
+	blobs = [][]byte{[]byte(h.config), module(h.body)}
+	m = workload.Manifest{Config: describe(workload.MediaConfig, blobs[0]), Layers: []workload.Descriptor{describe(workload.MediaWasm, blobs[1])}}
+	for _, l := range h.layers {
+		blobs = append(blobs, l)
+		m.Layers = append(m.Layers, describe(workload.MediaFile, l))
+	}
+	return blobs, m
 }

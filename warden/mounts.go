@@ -54,6 +54,11 @@ func (w *warden) openMounts(spec *child.Spec, data []*os.File) ([]*os.File, erro
 		spec.Mounts = append(spec.Mounts, child.Mount{Guest: dir, Kind: child.MountArchive})
 		out = append(out, f)
 	}
+	secrets, err := w.secretFolders(spec)
+	if err != nil {
+		return nil, err
+	}
+	out = append(out, secrets...)
 	for _, s := range w.cfg.Scratch {
 		spec.Mounts = append(spec.Mounts, child.Mount{Guest: s.Guest, Kind: child.MountScratch, Size: s.Size})
 	}

@@ -65,7 +65,7 @@ func (p *simulated) report(data [64]byte) ([]byte, []byte, error) {
 }
 
 // An identity is what the Keep is and can prove: the local report it checked
-// first, its key, and the workload.
+// first, the workload, and its key with its certificate.
 type identity struct {
 	from     *reportQueue
 	workload [32]byte
@@ -73,12 +73,25 @@ type identity struct {
 	local    snp.Report
 	now      func() time.Time
 
-	key  *ecdsa.PrivateKey
-	spki []byte
+	mu   sync.Mutex
+	key  tlsKey
+	cert *tls.Certificate // nil: none yet
+}
 
-	certOnce sync.Once
-	cert     tls.Certificate
-	certErr  error
+// A tlsKey is a key that ends TLS in the Keep.
+type tlsKey struct {
+	private *ecdsa.PrivateKey
+	spki    []byte // SubjectPublicKeyInfo, DER
+}
+
+func newTLSKey() (k tlsKey, err error) {
+	if k.private, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err == nil {
+		k.spki, err = x509.MarshalPKIXPublicKey(&k.private.PublicKey)
+	}
+	if err != nil {
+		return k, fmt.Errorf("warden: making a key: %w", err)
+	}
+	return k, nil
 }
 
 // newIdentity makes the self-check: a report over bytes that nobody could know
@@ -107,11 +120,8 @@ func newIdentity(from provider, workload [32]byte, now func() time.Time) (*ident
 		return nil, &refusedError{"the Keep was launched with debugging allowed (policy bit 19)"}
 	}
 	id.local = r
-	if id.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
-		return nil, fmt.Errorf("warden: making a key: %w", err)
-	}
-	if id.spki, err = x509.MarshalPKIXPublicKey(&id.key.PublicKey); err != nil {
-		return nil, fmt.Errorf("warden: making a key: %w", err)
+	if id.key, err = newTLSKey(); err != nil {
+		return nil, err
 	}
 	return id, nil
 }
@@ -119,19 +129,21 @@ func newIdentity(from provider, workload [32]byte, now func() time.Time) (*ident
 // evidence has a report made over claims about this Keep's TLS key. Nobody but
 // the warden chooses a claim (THREATS T3): a caller gives a nonce and a purpose.
 func (id *identity) evidence(purpose string, nonce []byte) (evidence.Evidence, error) {
-	h := sha256.Sum256(id.spki)
-	claims, err := evidence.Claims{
-		PubkeyHash:     h,
-		Nonce:          nonce,
-		WorkloadDigest: id.workload,
-		Purpose:        purpose,
-		Instance:       id.instance,
-	}.Encode()
+	id.mu.Lock()
+	spki := id.key.spki
+	id.mu.Unlock()
+	return id.prove(evidence.Claims{PubkeyHash: sha256.Sum256(spki), Nonce: nonce, Purpose: purpose})
+}
+
+// prove has a report made over claims, to which it adds what the Keep is.
+func (id *identity) prove(c evidence.Claims) (evidence.Evidence, error) {
+	c.WorkloadDigest, c.Instance = id.workload, id.instance
+	claims, err := c.Encode()
 	if err != nil {
 		return evidence.Evidence{}, err
 	}
 	want := evidence.ReportData(claims)
-	raw, certs, err := id.from.report(laneOf(purpose), want)
+	raw, certs, err := id.from.report(laneOf(c.Purpose), want)
 	if err != nil {
 		return evidence.Evidence{}, err
 	}
@@ -172,12 +184,38 @@ func differs(a, b snp.Report) string {
 	return ""
 }
 
-// tlsCertificate makes, once, the self-signed certificate that carries the
-// evidence. Its validity is the Keep's clock's word; what it proves is the
-// evidence's.
-func (id *identity) tlsCertificate() (tls.Certificate, error) {
-	id.certOnce.Do(func() { id.cert, id.certErr = id.makeCertificate() })
-	return id.cert, id.certErr
+// tlsCertificate is what the Keep shows to its peers now: the Steward's, where it has
+// enrolled, else a self-signed one that carries the evidence, made once. Of that one
+// the validity is the Keep's clock's word; what it proves is the evidence's.
+func (id *identity) tlsCertificate() (*tls.Certificate, error) {
+	id.mu.Lock()
+	c := id.cert
+	id.mu.Unlock()
+	switch {
+	case c == nil:
+	case c.Leaf != nil && !id.now().Before(c.Leaf.NotAfter): // the Steward's; a self-signed one has no Leaf here
+		return nil, errors.New("warden: the Keep's certificate has ended")
+	default:
+		return c, nil
+	}
+	made, err := id.makeCertificate()
+	if err != nil {
+		return nil, err
+	}
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	if id.cert == nil {
+		id.cert = &made
+	}
+	return id.cert, nil
+}
+
+// take puts a key and its certificate in the place of the ones before: new handshakes
+// and new evidence are about it.
+func (id *identity) take(k tlsKey, c *tls.Certificate) {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	id.key, id.cert = k, c
 }
 
 func (id *identity) makeCertificate() (tls.Certificate, error) {
@@ -203,11 +241,11 @@ func (id *identity) makeCertificate() (tls.Certificate, error) {
 		ExtKeyUsage:     []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		ExtraExtensions: ext,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, t, t, &id.key.PublicKey, id.key)
+	der, err := x509.CreateCertificate(rand.Reader, t, t, &id.key.private.PublicKey, id.key.private)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("warden: the Keep's certificate: %w", err)
 	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: id.key}, nil
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: id.key.private}, nil
 }
 
 // A refusedError says that the Keep is not what it should be; the workload does

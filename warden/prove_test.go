@@ -153,7 +153,7 @@ func TestT03ClaimsAreTheWardens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.PubkeyHash != sha256.Sum256(id.spki) || c.WorkloadDigest != digest || c.Purpose != evidence.PurposeFile || string(c.Nonce) != string(nonce) {
+	if c.PubkeyHash != sha256.Sum256(id.key.spki) || c.WorkloadDigest != digest || c.Purpose != evidence.PurposeFile || string(c.Nonce) != string(nonce) {
 		t.Errorf("found %+v", c)
 	}
 	before := p.asked.Load()
@@ -172,7 +172,7 @@ func TestT03ClaimsAreTheWardens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if k, ok := cert.PrivateKey.(*ecdsa.PrivateKey); !ok || !k.Equal(id.key) {
+	if k, ok := cert.PrivateKey.(*ecdsa.PrivateKey); !ok || !k.Equal(id.key.private) {
 		t.Error("the certificate is of another key than the claims")
 	}
 }

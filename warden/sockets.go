@@ -73,6 +73,16 @@ func (p *ports) accept(st *link.Stream) {
 	st.Relay(ours, filter, nil)
 }
 
+// closeAll takes no more connections: the guest's accept fails.
+func (p *ports) closeAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, l := range p.open {
+		_ = l.guest.Close()
+		delete(p.open, i)
+	}
+}
+
 func (w *warden) pool(path string, data []*os.File) (*x509.CertPool, error) {
 	if path == "" {
 		return nil, nil

@@ -15,17 +15,18 @@ import (
 const handshakeTime = 15 * time.Second
 
 // serverTLS is the configuration of a listener with prot = "tls": TLS 1.3 alone,
-// the Keep's own certificate, no resumption (a resumed session proves nothing
+// the Keep's certificate of the moment, no resumption (a resumed session proves nothing
 // about the present). clients are the authorities whose certificates a client
 // may show, nil for none.
 func (w *warden) serverTLS(clients *x509.CertPool, require bool) (*tls.Config, error) {
-	c, err := w.identity.tlsCertificate()
-	if err != nil {
-		return nil, err
+	if _, err := w.identity.tlsCertificate(); err != nil {
+		return nil, err // now, and not at the first client
 	}
 	cfg := &tls.Config{
-		MinVersion:             tls.VersionTLS13,
-		Certificates:           []tls.Certificate{c},
+		MinVersion: tls.VersionTLS13,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return w.identity.tlsCertificate()
+		},
 		SessionTicketsDisabled: true,
 		Time:                   w.now,
 	}
@@ -43,11 +44,11 @@ func (w *warden) serverTLS(clients *x509.CertPool, require bool) (*tls.Config, e
 // Mozilla's roots, compiled in, or the workload's own, never the host's; the
 // name is checked; the Keep's certificate is shown to a server that asks.
 func (w *warden) clientTLS(host string, roots *x509.CertPool) (*tls.Config, error) {
-	c, err := w.identity.tlsCertificate()
-	if err != nil {
+	if _, err := w.identity.tlsCertificate(); err != nil {
 		return nil, err
 	}
 	if roots == nil {
+		var err error
 		if roots, err = publicRoots(); err != nil {
 			return nil, err
 		}
@@ -59,7 +60,7 @@ func (w *warden) clientTLS(host string, roots *x509.CertPool) (*tls.Config, erro
 		SessionTicketsDisabled: true,
 		Time:                   w.now,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			return &c, nil
+			return w.identity.tlsCertificate()
 		},
 	}, nil
 }

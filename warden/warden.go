@@ -4,6 +4,7 @@ package warden
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -22,11 +23,6 @@ const (
 	// guest runs: a host that stalls keeps no Keep alive.
 	handoverTime = 2 * time.Minute
 )
-
-// Released is the earliest time a Keep believes in: no clock of a host was ever
-// honest and behind the day this program was made (THREATS T10). Raised with
-// every release.
-var released = time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)
 
 // Options are what the program around the warden gives it.
 type Options struct {
@@ -52,6 +48,7 @@ type warden struct {
 	offer    link.Offer
 	manifest workload.Manifest
 	cfg      *workload.Config
+	config   []byte   // the configuration's bytes
 	args     []string // of the guest, without its name
 	env      []string
 	digest   [32]byte
@@ -62,18 +59,13 @@ type warden struct {
 	stopped  atomic.Bool
 	output   atomic.Int64
 	ports    ports
-}
 
-// now is the Keep's clock: the host's, but never behind the release.
-func (w *warden) now() time.Time {
-	now := w.Options.Now
-	if now == nil {
-		now = time.Now
-	}
-	if t := now(); t.After(released) {
-		return t
-	}
-	return released
+	// Of a Keep whose configuration names a Steward:
+	steward      atomic.Pointer[stewardTime]
+	stewardRoots *x509.CertPool
+	enrolled     *enrolment // the first
+	certEnd      atomic.Pointer[time.Time]
+	notRenewed   atomic.Pointer[string] // why, where the last try failed
 }
 
 // Run is the whole life of a Keep. It gives the exit status of the process, which
@@ -129,8 +121,9 @@ func exitFor(err error) link.Exit {
 	var refused *refusedError
 	var config *configError
 	var guest *child.GuestError
+	var enrol *enrolError
 	switch {
-	case errors.As(err, &refused):
+	case errors.As(err, &refused), errors.As(err, &enrol) && enrol.refused:
 		e.Kind = link.ExitRefused
 	case errors.As(err, &config):
 		e.Kind = link.ExitConfig
@@ -164,6 +157,11 @@ func (w *warden) live() link.Exit {
 	}
 	for _, n := range w.Notes {
 		w.log(0, "sandbox: not applied: %s", n)
+	}
+	if w.cfg.Steward != "" {
+		if err := w.enrolFirst(data); err != nil {
+			return exitFor(err)
+		}
 	}
 	exit, err := w.runGuest(data)
 	if err != nil {

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net/url"
-	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -266,43 +264,6 @@ func check(raw *rawConfig) (*Config, error) {
 func text(what, s string) error {
 	if len(s) > maxText || strings.ContainsRune(s, 0) {
 		return fmt.Errorf("%s: found %d bytes or a zero byte, at most %d and none", what, len(s), maxText)
-	}
-	return nil
-}
-
-func checkSteward(c *Config, raw *rawConfig) error {
-	if c.Steward != "" {
-		u, err := url.Parse(c.Steward)
-		if err != nil || u.Scheme != "https" || u.Host == "" {
-			return fmt.Errorf("steward: found %q, wanted an https URL", c.Steward)
-		}
-	}
-	if len(raw.Secrets) > maxMembers {
-		return fmt.Errorf("secrets: at most %d", maxMembers)
-	}
-	for _, s := range raw.Secrets {
-		if s.Name == "" || (s.Env == "") == (s.File == "") {
-			return errors.New("secrets: each has a name and either env or file")
-		}
-		if err := errors.Join(text("secrets: name", s.Name), text("secrets: env", s.Env), text("secrets: file", s.File)); err != nil {
-			return err
-		}
-		if strings.Contains(s.Env, "=") {
-			return fmt.Errorf("secrets: env: found %q, wanted a name without '='", s.Env)
-		}
-		if s.File != "" && (!path.IsAbs(s.File) || path.Clean(s.File) != s.File || s.File == "/") {
-			return fmt.Errorf("secrets: file: found %q, wanted a clean absolute path below /", s.File)
-		}
-		c.Secrets = append(c.Secrets, Secret(s))
-	}
-	if len(c.Secrets) > 0 && (c.Steward == "" || c.StewardCA == "") {
-		return errors.New("secrets need steward and steward_ca")
-	}
-	if err := checkHostKeys(c); err != nil {
-		return err
-	}
-	if (c.Steward != "" || len(c.Secrets) > 0) && len(c.HostDirs) > 0 {
-		return errors.New("host_dirs show the host what the workload writes; they are not allowed beside a Steward")
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ func TestImportsAreFenced(t *testing.T) {
 	allowed := []string{
 		own + "attest/evidence", own + "attest/snp", // the self-check's report; what that package verifies with:
 		own + "attest/claims", own + "attest/collateral", own + "attest/format", own + "attest/layout", own + "attest/pki", own + "attest/strict", own + "attest/verdict",
+		own + "steward/protocol", // what is said at enrolment, and nothing of the Steward itself
 		own + "cmd/donjon-keep", own + "engine", own + "link", own + "warden", own + "workload",
 		"github.com/tetratelabs/wazero", "github.com/fxamacker/cbor", "github.com/x448/float16",
 		"github.com/pelletier/go-toml", "golang.org/x/sys", "golang.org/x/crypto/x509roots/fallback/bundle",

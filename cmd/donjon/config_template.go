@@ -16,8 +16,9 @@ const configTemplate = `# What the Keep gives the workload beside this file, mai
 # Let the warden write its log in words. A relying party sees that it does.
 #debug_log = true
 
-# The attestation service that gives this Keep its certificate and its secrets,
-# and the authorities (a PEM file beside this one) of its TLS certificate.
+# The attestation service that gives this Keep its certificate and its secrets, and
+# the authorities (a PEM file beside this one, the Steward's ca.pem) that it is known
+# by. It must admit the workload, or nothing runs.
 #steward = "https://steward.example"
 #steward_ca = "steward-ca.pem"
 
@@ -76,8 +77,13 @@ kind = "stderr"
 # Folders of the host are not declared here but given on the command line, in sim
 # alone and for development: donjon run --dir HOST::GUEST.
 
-# Secrets that the Steward releases, each into a variable or a file.
+# Secrets that the Steward releases, each into a variable or a read-only file in a
+# folder that nothing else uses.
 #[[secrets]]
 #name = "token"
 #env = "TOKEN"
+
+#[[secrets]]
+#name = "db-key"
+#file = "/secrets/db.key"
 `

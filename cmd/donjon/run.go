@@ -115,7 +115,7 @@ func (a *app) runWorkload(f runFlags, name string, args []string, end *ending) e
 	}
 	switch {
 	case f.tee == "" && secret:
-		return failHint(statusKeep, "this release cannot enrol with a Steward yet (LIMITATIONS.md): remove steward, steward_ca and secrets to run without", errors.New("the configuration names a Steward or secrets, and this host has no TEE that donjon can use: a sim or vm Keep must be asked for by name"))
+		return failHint(statusKeep, "--tee sim or --tee vm asks for one: the owner of this machine can then read the secrets", errors.New("the configuration names a Steward or secrets, and this host has no TEE that donjon can use: a sim or vm Keep must be asked for by name"))
 	case p.tee == "sim" && f.tee == "":
 		a.note("no TEE here that this release can use: running in a sim Keep; nothing is confidential")
 	case p.tee == "vm" && len(p.dirs) > 0:

@@ -121,7 +121,7 @@ func printConfig(w io.Writer, c *workload.Config) {
 		line("limit", "%s", l)
 	}
 	if c.Steward != "" {
-		roots := "Mozilla's roots"
+		roots := "nobody: it needs steward_ca"
 		if c.StewardCA != "" {
 			roots = c.StewardCA
 		}

@@ -180,6 +180,7 @@ func Open(key *ecdh.PrivateKey, b Binding, sealed []byte) (Secrets, error) {
 	if err != nil {
 		return nil, errors.New("protocol: the secrets are not sealed to this Keep's enrolment")
 	}
+	defer clear(plain)
 	var s Secrets
 	if err := json.Unmarshal(plain, &s); err != nil || len(s) > MaxSecrets {
 		return nil, errors.New("protocol: the secrets are not in their form")

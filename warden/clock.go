@@ -1,0 +1,48 @@
+//go:build linux
+
+package warden
+
+import "time"
+
+// Released is the earliest time a Keep believes in: no clock of a host was ever
+// honest and behind the day this program was made (THREATS T10). Raised with
+// every release.
+var released = time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)
+
+// stewardTime is a time that the Steward vouched for, and when it did.
+type stewardTime struct {
+	is time.Time
+	at time.Time // of this machine, with its monotonic reading
+}
+
+// now is the Keep's clock: the host's, but never behind the floor.
+func (w *warden) now() time.Time {
+	now := w.Options.Now
+	if now == nil {
+		now = time.Now
+	}
+	t, floor := now(), w.floor()
+	if t.After(floor) {
+		return t
+	}
+	return floor
+}
+
+// floor is the release, or the newest time that the Steward vouched for and what has
+// passed since (THREATS T10).
+func (w *warden) floor() time.Time {
+	if s := w.steward.Load(); s != nil {
+		if t := s.is.Add(time.Since(s.at)); t.After(released) {
+			return t
+		}
+	}
+	return released
+}
+
+// raise takes the beginning of a certificate's validity for a time that has come. The
+// certificate is verified, by the authorities that the workload pins.
+func (w *warden) raise(t time.Time) {
+	if t.After(w.floor()) {
+		w.steward.Store(&stewardTime{is: t, at: time.Now()})
+	}
+}
