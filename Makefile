@@ -37,11 +37,16 @@ PACKAGES = clang lld wasi-libc libclang-rt-dev-wasm32 rustc libstd-rust-dev-wasm
 	qemu-system-x86 qemu-system-arm qemu-system-ppc
 # Node may come from elsewhere, and then Debian's cannot stand beside it.
 PACKAGES += $(if $(shell which npm 2>/dev/null),,nodejs npm)
+# Ubuntu has no package of this name, so it must not stand among the others.
+CHROMIUM = command -v chromium || command -v chromium-browser || command -v google-chrome
 deps:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		dpkg -s $(PACKAGES) >/dev/null 2>&1 || { apt-get update -q; DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(PACKAGES); } || \
 		echo "apt-get failed: tests that need what is missing skip"; \
+		{ $(CHROMIUM); } >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends chromium || \
+		echo "no chromium: the Steward's pages are not tried in a browser"; \
 	else \
+		{ $(CHROMIUM); } >/dev/null || echo "missing: chromium, without which these tests skip: the Steward's pages in a browser (steward/web)"; \
 		for p in $(PACKAGES); do \
 			case $$p in \
 			clang|lld|wasi-libc|libclang-*) what="C guests (engine, examples, bench/guests, e2e)";; \

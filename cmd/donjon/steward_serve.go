@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -274,6 +273,3 @@ func notifySystemd(state string) {
 	defer c.Close()
 	_, _ = c.Write([]byte(state))
 }
-
-// stewardWeb are the pages; nil: this build has none.
-func stewardWeb(*state) http.Handler { return nil }

@@ -11,17 +11,20 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync/atomic"
 	"time"
 
 	"github.com/donjon-tee/donjon/attest/collateral"
+	"github.com/donjon-tee/donjon/attest/verdict"
 	"github.com/donjon-tee/donjon/steward/authority"
 	"github.com/donjon-tee/donjon/steward/enrol"
 	"github.com/donjon-tee/donjon/steward/sealing"
 	"github.com/donjon-tee/donjon/steward/server"
 	"github.com/donjon-tee/donjon/steward/store"
+	"github.com/donjon-tee/donjon/steward/web"
 )
 
 // What a state folder holds.
@@ -130,7 +133,28 @@ func (s *state) readServing() error {
 // server makes the Server over the state.
 func (s *state) server(ctx context.Context, log *slog.Logger) (*server.Server, error) {
 	return server.New(ctx, server.Options{Store: s.store, Authority: s.authority, Names: s.names, Seal: ringSealer{s.ring}, AllowSimulated: s.serving.AllowSimulated,
-		TrustDomain: s.serving.TrustDomain, Collateral: s.collateral.Load, Enarx: s.enarx, Limits: s.limits, Log: log, Build: buildVersion().Version, Web: stewardWeb(s)})
+		TrustDomain: s.serving.TrustDomain, Collateral: s.collateral.Load, Enarx: s.enarx, Limits: s.limits, Log: log, Build: buildVersion().Version, Web: s.pages(log)})
+}
+
+// pages makes the web pages of the Server; without a log there is no server, and no
+// pages.
+func (s *state) pages(log *slog.Logger) func(*server.Server) http.Handler {
+	if log == nil {
+		return nil
+	}
+	return func(srv *server.Server) http.Handler {
+		return web.New(web.Options{Store: s.store, TokenHash: server.TokenHash, AllowSimulated: s.serving.AllowSimulated, Log: log,
+			Collateral: func(context.Context) ([]collateral.Line, error) {
+				var b collateral.Bundle
+				if set := s.collateral.Load(); set != nil {
+					b.Add(set, time.Time{})
+				}
+				return b.Summary(time.Now()), nil
+			},
+			Verify: func(_ context.Context, x web.Submission) *verdict.Verdict {
+				return srv.Appraise(x.Evidence, x.Collateral)
+			}})
+	}
 }
 
 // publish writes what others read: the roots, the audit log's public key, and how the

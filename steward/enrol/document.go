@@ -53,6 +53,10 @@ const (
 	AnyAccepts  = `platforms = ["any"]: whoever can open one genuine machine (a memory interposer, a glitch) gets these secrets, from any place in the world`
 )
 
+// RemovedPolicy is the policy of a workload that was taken away: it admits nothing,
+// and who asks is answered as if the workload had never been allowed.
+const RemovedPolicy = "# The workload was removed: nothing is admitted.\nversion = 1\nworkloads = []\n[snp]\nlaunch_digests = []\n"
+
 // table is the line that parts the policy from the grant.
 var table = regexp.MustCompile(`(?m)^\[steward\][ \t]*(#.*)?\r?$`)
 

@@ -56,7 +56,7 @@ func (s *Server) listWorkloads(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if p != nil {
-			v.Policy, v.Removed = p.Version, string(p.Text) == removedPolicy
+			v.Policy, v.Removed = p.Version, string(p.Text) == enrol.RemovedPolicy
 		}
 		out = append(out, v)
 	}
@@ -131,9 +131,6 @@ func (s *Server) putWorkload(w http.ResponseWriter, r *http.Request) {
 	s.writePolicy(w, r, digest, PolicyPut{Policy: body.Policy})
 }
 
-// removedPolicy admits nothing: no TEE has a section.
-const removedPolicy = "# the workload was removed: nothing is admitted\nversion = 1\nworkloads = []\n"
-
 func (s *Server) removeWorkload(w http.ResponseWriter, r *http.Request) {
 	digest, ok := s.subject(w, r)
 	if !ok {
@@ -143,7 +140,7 @@ func (s *Server) removeWorkload(w http.ResponseWriter, r *http.Request) {
 		s.storeProblem(w, r, err)
 		return
 	}
-	s.writePolicy(w, r, digest, PolicyPut{Policy: removedPolicy})
+	s.writePolicy(w, r, digest, PolicyPut{Policy: enrol.RemovedPolicy})
 }
 
 // checkPolicy reads a policy and refuses one that cannot be the workload's.

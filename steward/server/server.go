@@ -17,7 +17,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/donjon-tee/donjon/attest"
 	"github.com/donjon-tee/donjon/attest/collateral"
 	"github.com/donjon-tee/donjon/steward/authority"
 	"github.com/donjon-tee/donjon/steward/enrol"
@@ -39,9 +38,9 @@ type Options struct {
 	Seen           *collateral.HighWater  // nil: not remembered
 	Enarx          *enrol.Enarx           // nil: the endpoint is off
 
-	// Web shows pages for everything that is no route of this package; nil: there
+	// Web makes the pages for everything that is no route of this package; nil: there
 	// are none.
-	Web http.Handler
+	Web func(*Server) http.Handler
 
 	Limits Limits
 	Log    *slog.Logger     // nil: nothing is logged
@@ -101,7 +100,6 @@ type Server struct {
 	o        Options
 	identity *identity
 	enrol    *enrol.Service
-	verifier attest.Verifier // the public form's: nothing it remembers serves enrolment
 	metrics  *metrics
 	clients  *buckets
 	public   *buckets
@@ -166,7 +164,7 @@ func (s *Server) routes() http.Handler {
 		m.HandleFunc("GET /enarx-ca.pem", func(w http.ResponseWriter, _ *http.Request) { writePEM(w, s.o.Authority.EnarxPEM()) })
 	}
 	if s.o.Web != nil {
-		m.Handle("/", s.o.Web)
+		m.Handle("/", s.o.Web(s))
 	}
 	return s.observe(m)
 }

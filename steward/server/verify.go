@@ -33,14 +33,16 @@ func (s *Server) verify(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer leave()
-	writeJSON(w, http.StatusOK, s.Appraise(b))
+	writeJSON(w, http.StatusOK, s.Appraise(b, nil))
 }
 
-// Appraise judges the platform of evidence as the public form does.
-func (s *Server) Appraise(evidence []byte) *verdict.Verdict {
-	var c *collateral.Set
+// Appraise judges the platform of evidence as the public form does; beside it is
+// vendor data that came along, which is used for this one alone.
+func (s *Server) Appraise(evidence []byte, beside *collateral.Set) *verdict.Verdict {
+	c := beside
 	if s.o.Collateral != nil {
-		c = s.o.Collateral()
+		c = collateral.Merge(s.o.Collateral(), beside)
 	}
-	return s.verifier.Verify(evidence, attest.Options{At: s.o.Clock(), PlatformOnly: true, Collateral: c})
+	var v attest.Verifier // remembers nothing
+	return v.Verify(evidence, attest.Options{At: s.o.Clock(), PlatformOnly: true, Collateral: c})
 }

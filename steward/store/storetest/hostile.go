@@ -85,7 +85,7 @@ func testHostileText(t *testing.T, f func(store.Options) store.Store) {
 		_, err = s.Append(ctx, audit.Record{Kind: audit.Note, Text: h, Name: h, Workload: h}, by)
 		ok(t, err)
 	}
-	verify(t, s)
+	Verify(t, s)
 }
 
 // testInvalid gives every field what it must refuse, and looks that nothing is
@@ -213,7 +213,7 @@ func Backup(t *testing.T, fresh, other Fresh) {
 	equal(t, "epoch", epoch.Number, 2)
 	equal(t, "confirmed", epoch.Confirmed, false)
 	equal(t, "log", to.Log(), s.Log())
-	rep := verify(t, to)
+	rep := Verify(t, to)
 	head, err := s.Head(ctx)
 	ok(t, err)
 	equal(t, "records", rep.Records, head.Seq+1)

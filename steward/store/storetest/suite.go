@@ -184,7 +184,7 @@ func testRace(t *testing.T, f func(store.Options) store.Store) {
 	for c := range won {
 		equal(t, fmt.Sprintf("uses of challenge %d", c), won[c].Load(), 1)
 	}
-	verify(t, stores[1])
+	Verify(t, stores[1])
 }
 
 func lease(n int, at time.Time, max int) store.Decision {
@@ -331,7 +331,7 @@ func testEpoch(t *testing.T, f func(store.Options) store.Store) {
 	want(t, s.ConfirmEpoch(ctx, 2, By), store.ErrConflict)
 	_, err = two.Decide(ctx, d)
 	ok(t, err)
-	verify(t, s)
+	Verify(t, s)
 }
 
 // testBatch has decisions that cannot be written among those that can, all at once.
@@ -356,7 +356,7 @@ func testBatch(t *testing.T, f func(store.Options) store.Store) {
 	}
 	wg.Wait()
 	equal(t, "refused", refused.Load(), 7)
-	verify(t, s)
+	Verify(t, s)
 }
 
 func testLists(t *testing.T, f func(store.Options) store.Store) {
@@ -654,8 +654,8 @@ func export(t testing.TB, s store.Store, key ed25519.PrivateKey) []byte {
 	return buf.Bytes()
 }
 
-// verify verifies a store's log from its first record to its head.
-func verify(t testing.TB, s store.Store) *audit.Report {
+// Verify verifies a store's log from its first record to its head.
+func Verify(t testing.TB, s store.Store) *audit.Report {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(nil)
 	ok(t, err)
@@ -673,7 +673,7 @@ func testAudit(t *testing.T, f func(store.Options) store.Store) {
 	ok(t, err)
 	_, err = s.Append(ctx, audit.Record{Kind: audit.Decision, Text: "forged"}, By)
 	want(t, err, store.ErrInvalid)
-	rep := verify(t, s)
+	rep := Verify(t, s)
 	equal(t, "records", rep.Records, r.Seq)
 	var kinds []string
 	recs, err := s.AuditRecords(ctx, 1, 100)
