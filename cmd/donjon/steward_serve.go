@@ -126,6 +126,15 @@ func (a *app) stewardServe(c *cobra.Command, f serveFlags) error {
 	if run.AllowSimulated {
 		a.note("--allow-simulated: policies may admit simulated evidence, which protects nothing")
 	}
+	if st.enarx != nil {
+		a.note("--enarx: requests in Enarx's form are certified under %s; they have no nonce and name no workload", st.path(stewardEnarxCA))
+		for _, n := range st.enarx.Notes {
+			a.note("--enarx-policy: %s", n)
+		}
+		if st.enarx.Policy == nil {
+			a.note("--enarx without --enarx-policy: nothing is good enough")
+		}
+	}
 	if first {
 		a.nextCommands(dir, run.Listen)
 	}
