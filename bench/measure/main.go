@@ -38,6 +38,7 @@ func rows() []row {
 		{"link", "Link", linkRow},
 		{"vm", "Virtual machine", vmRow},
 		{"verify", "Verification", verifyRow},
+		{"steward", "Steward", stewardRow},
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/donjon-tee/donjon/attest"
 	"github.com/donjon-tee/donjon/attest/evidence"
+	"github.com/donjon-tee/donjon/attest/verdict"
 	"github.com/donjon-tee/donjon/steward/enrol"
 	"github.com/donjon-tee/donjon/steward/protocol"
 )
@@ -81,7 +82,8 @@ func BenchmarkEnrolService(b *testing.B) {
 	b.ReportMetric(float64((processorTime()-used).Microseconds())/float64(b.N), "cpu-µs/op")
 }
 
-// BenchmarkAppraisal is the library alone on the same evidence, for comparison.
+// BenchmarkAppraisal judges the same evidence by the same policy: the Steward's own
+// appraisal, and the library alone.
 func BenchmarkAppraisal(b *testing.B) {
 	s := newSteward(b)
 	w := newWorkload(secretConfig)
@@ -91,17 +93,54 @@ func BenchmarkAppraisal(b *testing.B) {
 		b.Fatal(err)
 	}
 	var v attest.Verifier
+	for name, judge := range map[string]func() *verdict.Verdict{
+		"steward": func() *verdict.Verdict { return s.server.enrol.Dry(request.Request, doc) },
+		"library": func() *verdict.Verdict {
+			return v.Verify(request.Request, attest.Options{At: s.server.o.Clock(), Policy: doc.Policy, Purpose: evidence.PurposeEnrol})
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			used := processorTime()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if judge().Claims == nil {
+						b.Error("no claims")
+					}
+				}
+			})
+			b.ReportMetric(float64((processorTime()-used).Microseconds())/float64(b.N), "cpu-µs/op")
+		})
+	}
+}
+
+// BenchmarkEnrolHalfLoad starts an enrolment every 4 ms (250 a second), whether or not
+// those before are done, and reports how long they take.
+func BenchmarkEnrolHalfLoad(b *testing.B) {
+	s := newSteward(b)
+	w := newWorkload(secretConfig)
+	s.allow(w, s.platforms())
+	requests := premade(b, s, w, b.N)
+	peer := enrol.Peer{Address: "192.0.2.1:1", Request: "bench", Exporter: func([]byte) ([]byte, error) { return benchExporter(), nil }}
+	took := make([]time.Duration, b.N)
 	b.ResetTimer()
-	used := processorTime()
-	defer func() { b.ReportMetric(float64((processorTime()-used).Microseconds())/float64(b.N), "cpu-µs/op") }()
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			out := v.Verify(request.Request, attest.Options{At: time.Now(), Policy: doc.Policy, Purpose: evidence.PurposeEnrol, Nonce: request.SealingKey})
-			if out.Claims == nil {
-				b.Error("no claims")
+	start := time.Now()
+	var wg sync.WaitGroup
+	for i := range requests {
+		due := start.Add(time.Duration(i) * 4 * time.Millisecond)
+		time.Sleep(time.Until(due))
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			if r := s.server.enrol.Enrol(context.Background(), requests[i], peer); r.Problem != nil {
+				b.Errorf("refused: %v, %v", r.Problem, r.Err)
 			}
-		}
-	})
+			took[i] = time.Since(due)
+		}()
+	}
+	wg.Wait()
+	b.ReportMetric(float64(b.N)/time.Since(start).Seconds(), "enrolments/s")
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99-ms")
 }
 
 // BenchmarkEnrol is the whole of it in one process, the Keeps' part too: a connection
