@@ -260,8 +260,7 @@ func TestConnectTLS(t *testing.T) {
 	asks := conf(ca.issue(t, "localhost", hour))
 	asks.ClientAuth = tls.RequireAnyClientCert
 	asks.VerifyConnection = func(s tls.ConnectionState) error {
-		// The Keep shows its own certificate: client keys come from secrets, and
-		// there is no Steward to release them yet.
+		// The Keep shows its own certificate, without a Steward a self-signed one.
 		_, err := evidence.FromCertificate(s.PeerCertificates[0])
 		return err
 	}

@@ -44,7 +44,7 @@ type Response struct {
 	close  bool
 }
 
-// ErrClosed: the server has said that it closes the connection.
+// ErrClosed says that the server closes the connection.
 var ErrClosed = errors.New("http1: the connection takes no further request")
 
 // Post sends body as application/json and reads an answer with a body of at most
