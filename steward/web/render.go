@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/donjon-tee/donjon/attest/collateral"
@@ -24,8 +25,11 @@ import (
 //go:embed templates assets
 var files embed.FS
 
-// pages are the templates by name, parsed once; they hold no state.
-var pages = parse("decision", "decisions", "home", "overview", "problem", "sign-in", "verdict", "workload", "workloads", "certificates", "collateral")
+// pages are the templates by name, parsed when the first page is made: every other
+// verb of the command line does without them. They hold no state.
+var pages = sync.OnceValue(func() map[string]*template.Template {
+	return parse("decision", "decisions", "home", "overview", "problem", "sign-in", "verdict", "workload", "workloads", "certificates", "collateral")
+})
 
 func parse(names ...string) map[string]*template.Template {
 	funcs := template.FuncMap{
@@ -76,7 +80,7 @@ func (s *site) show(w http.ResponseWriter, r *http.Request, status int, name str
 	}
 	p.Simulated, p.CA, p.Health, p.Now = s.AllowSimulated, s.CAPath, s.HealthPath, s.Now().UTC()
 	var b bytes.Buffer
-	if err := pages[name].Execute(&b, p); err != nil {
+	if err := pages()[name].Execute(&b, p); err != nil {
 		s.Log.Error("page", "page", name, "error", err)
 		http.Error(w, "the page could not be made", http.StatusInternalServerError)
 		return
