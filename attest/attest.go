@@ -22,6 +22,7 @@ import (
 	"github.com/donjon-tee/donjon/attest/collateral"
 	"github.com/donjon-tee/donjon/attest/dcap"
 	"github.com/donjon-tee/donjon/attest/envelope"
+	ownform "github.com/donjon-tee/donjon/attest/evidence"
 	"github.com/donjon-tee/donjon/attest/format"
 	"github.com/donjon-tee/donjon/attest/nitro"
 	"github.com/donjon-tee/donjon/attest/pki"
@@ -49,9 +50,11 @@ type Options struct {
 	// Policy is what is demanded. nil: the defaults of every TEE, and no software is
 	// named, so that the outcome is at best verdict.CannotTell without PlatformOnly.
 	Policy *policy.Policy
-	// Nonce that the verifier sent; nil: none.
+	// Nonce that the verifier sent; empty: none.
 	Nonce []byte
-	// Purpose that Donjon's claims must state; "": file.
+	// Purpose that Donjon's claims must state, and evidence without them does not. "":
+	// where there are claims, file; for evidence in a certificate, what is made for
+	// certificates: certificate, or enrol where a Steward issued it.
 	Purpose string
 	// PlatformOnly judges the platform and leaves software, workload and nonce alone.
 	PlatformOnly bool
@@ -98,17 +101,30 @@ func (v *Verifier) Verify(evidence []byte, o Options) *verdict.Verdict {
 		if c.Intel != nil {
 			out.TCBStatus = c.Intel.Status
 		}
-		d := policy.Demand{At: o.At, Nonce: o.Nonce, Purpose: o.Purpose, NoPolicy: o.Policy == nil, PlatformOnly: o.PlatformOnly}
+		d := policy.Demand{At: o.At, Nonce: o.Nonce, Purposes: purposes(e, o), ClaimsWanted: o.Purpose != "", NoPolicy: o.Policy == nil, PlatformOnly: o.PlatformOnly}
 		out.Checks = supersede(out.Checks, p.Appraise(c, d))
 		out.Advisories = append(out.Advisories, advisory.Assess(c, o.At)...)
 		out.Checks = append(out.Checks, advisory.Demand(p.FixedAdvisories, out.Advisories)...)
 	}
 	p.ApplyWaivers(out.Checks)
 	out.Conclude()
-	if out.Outcome != verdict.NotGenuine {
+	// Evidence that nobody was seen to have signed teaches nothing.
+	signed := slices.ContainsFunc(out.Checks, func(c verdict.Check) bool { return c.Code == verdict.Signature && c.Status == verdict.Passed })
+	if signed && out.Outcome != verdict.NotGenuine {
 		o.Seen.Raise(remember)
 	}
 	return out
+}
+
+// purposes are those that claims may state.
+func purposes(e *envelope.Envelope, o Options) []string {
+	switch {
+	case o.Purpose != "":
+		return []string{o.Purpose}
+	case e.Binds.Carrier != nil:
+		return []string{ownform.PurposeCertificate, ownform.PurposeEnrol}
+	}
+	return []string{ownform.PurposeFile}
 }
 
 // rollback compares the collateral whose signatures hold with what was seen before

@@ -44,7 +44,7 @@ func (v *Verifier) bind(e *envelope.Envelope, o Options, r *format.Result) {
 	}
 	switch {
 	case b.SignedBy != "":
-		k := verdict.Skip(verdict.SelfSignature, "the certificate is signed by "+b.SignedBy, "who vouches for the name in it is for the reader to check")
+		k := verdict.Skip(verdict.SelfSignature, "the certificate names the issuer "+b.SignedBy+", whose signature was not checked", "who vouches for the name in it is for the reader to check")
 		k.Informal = true
 		r.Add(k)
 	case b.Signature != nil:
@@ -101,7 +101,7 @@ func (v *Verifier) bindClaims(e *envelope.Envelope, r *format.Result) {
 
 func hostData(c *claims.Claims) verdict.Check {
 	host := c.HostData
-	if len(host) >= 32 && bytes.Equal(host[:32], c.Keep.WorkloadDigest) && zero(host[32:]) {
+	if len(host) >= 32 && bytes.Equal(host[:32], c.Keep.WorkloadDigest) && claims.Zero(host[32:]) {
 		return verdict.Pass(verdict.HostData, host[:32].String()).From(sourceHCL)
 	}
 	return verdict.Fail(verdict.HostData, "the claims name the workload "+c.Keep.WorkloadDigest.String(), "the host data, "+host.String()).From(sourceHCL)
@@ -185,7 +185,7 @@ func directBinding(b *envelope.Binding, c *claims.Claims) verdict.Check {
 		return verdict.Fail(verdict.KeyBinding, "a key that nothing in the evidence names", "claims, or a form whose report data is the key's hash")
 	}
 	n := len(want)
-	if len(c.ReportData) < n || !bytes.Equal(c.ReportData[:n], want) || !zero(c.ReportData[n:]) {
+	if len(c.ReportData) < n || !bytes.Equal(c.ReportData[:n], want) || !claims.Zero(c.ReportData[n:]) {
 		return verdict.Fail(verdict.KeyBinding, c.ReportData.String(), hex.EncodeToString(want)+", then zeros").From(sourceDirect).
 			Advise("this evidence belongs to another key: do not talk to whoever shows it")
 	}
@@ -196,13 +196,4 @@ func directBinding(b *envelope.Binding, c *claims.Claims) verdict.Check {
 func spkiHash(spki []byte) []byte {
 	h := sha256.Sum256(spki)
 	return h[:]
-}
-
-func zero(b []byte) bool {
-	for _, x := range b {
-		if x != 0 {
-			return false
-		}
-	}
-	return true
 }

@@ -8,11 +8,23 @@ import (
 	"github.com/donjon-tee/donjon/attest/verdict"
 )
 
+// unfit says whether a check is one that a person may waive and a program must not:
+// without Intel's word any machine of Intel's can make any quote (its owner runs a
+// quoting enclave of his own), and nobody knows what is open on it.
+func unfit(c verdict.Code) bool {
+	switch c {
+	case verdict.QEIdentity, verdict.QEIdentitySignature, verdict.TCBInfoSignature, verdict.TCBInfoMatch, verdict.TCBStatus, verdict.TDXModule:
+		return true
+	}
+	return false
+}
+
 // Fit writes a policy that admits exactly what the evidence shows: its measurements,
 // its platform, its TCB as the floor. What must be waived for that stands in it by
-// name with the reason. Where the evidence is not genuine, is debuggable, or is
-// otherwise nothing that a policy written by a program should admit, the error is the
-// *verdict.Error that says why, and no policy is given. o.Policy is ignored.
+// name with the reason. Where the evidence is not genuine, is debuggable, lacks Intel's
+// collateral, or is otherwise nothing that a policy written by a program should admit,
+// the error is the *verdict.Error that says why, and no policy is given. o.Policy is
+// ignored.
 func Fit(v *Verifier, evidence []byte, o Options) ([]byte, error) {
 	o.Policy, o.PlatformOnly = nil, false
 	first := v.Verify(evidence, o)
@@ -40,7 +52,7 @@ func Fit(v *Verifier, evidence []byte, o Options) ([]byte, error) {
 		more := false
 		for _, c := range last.Checks {
 			info, ok := verdict.Lookup(c.Code)
-			if ok && info.Waivable && c.Status == verdict.NotMade && c.Waived == "" && !c.Informal && !draft.Waives(c.Code) {
+			if ok && info.Waivable && !unfit(c.Code) && c.Status == verdict.NotMade && c.Waived == "" && !c.Informal && !draft.Waives(c.Code) {
 				draft.Waive = append(draft.Waive, policy.Waiver{Check: c.Code, Reason: strings.TrimSpace(c.Found) + " (when this policy was written)"})
 				more = true
 			}

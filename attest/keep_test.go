@@ -120,7 +120,7 @@ func failedChecks(v *verdict.Verdict) string {
 }
 
 // Each check fails on its own vector, and exactly those fail that should.
-func TestKeepEvidence(t *testing.T) {
+func TestT03T23KeepEvidence(t *testing.T) {
 	base := newMade(t)
 	other := base.other
 	for name, c := range map[string]struct {
@@ -185,7 +185,7 @@ func TestKeepEvidence(t *testing.T) {
 	}
 }
 
-func TestEvidenceMalformed(t *testing.T) { // T26
+func TestT26EvidenceMalformed(t *testing.T) {
 	m := newMade(t)
 	good := m.encode(t)
 	vectors := map[string][]byte{"nothing": nil, "text": []byte("hello"), "short": good[:len(good)-1], "long": append(bytes.Clone(good), 0)}

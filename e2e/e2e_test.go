@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/donjon-tee/donjon/attest/published"
 )
 
 func build(dir string) error {
@@ -50,14 +52,7 @@ func TestScripts(t *testing.T) {
 	}
 	// One cache for all scripts: each module is compiled once.
 	cache := filepath.Join(dir, "cache")
-	evidence := os.Getenv("DONJON_EVIDENCE")
-	if evidence == "" {
-		evidence = "../../shared/evidence"
-	}
-	evidence, err := filepath.Abs(evidence)
-	if err != nil {
-		t.Fatal(err)
-	}
+	evidence := published.Dir(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {

@@ -187,6 +187,22 @@ func TestCertificateCarriesEvidence(t *testing.T) {
 	if err != nil || !strings.Contains(string(out), "appraisal: not made") {
 		t.Errorf("inspect: %v\n%s", err, out)
 	}
+	// The certificate as it comes from the wire is evidence: the key in it is bound.
+	crt, rules := filepath.Join(l.dir, "keep.der"), filepath.Join(l.dir, "keep.toml")
+	if err := os.WriteFile(crt, cert.Raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text, err := exec.Command(filepath.Join(l.dir, "donjon"), "policy", "init", "--trust-root", root, "--from", crt).Output()
+	if err != nil {
+		t.Fatalf("policy init: %v", err)
+	}
+	if err := os.WriteFile(rules, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err = exec.Command(filepath.Join(l.dir, "donjon"), "verify", "--policy", rules, crt).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "✔ key-binding") {
+		t.Errorf("verify: %v\n%s", err, out)
+	}
 	if c, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}); err == nil {
 		_ = c.Close()
 		t.Error("TLS 1.2 is spoken")

@@ -2,8 +2,6 @@ package advisory
 
 import (
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -11,6 +9,7 @@ import (
 	"time"
 
 	"github.com/donjon-tee/donjon/attest/claims"
+	"github.com/donjon-tee/donjon/attest/published"
 	"github.com/donjon-tee/donjon/attest/verdict"
 )
 
@@ -139,17 +138,9 @@ func TestMemoryIsNeverFixed(t *testing.T) {
 // TestRealTCBInfo asks of each level of Intel's own files: nothing that the level
 // lists may be called fixed, not even where the list is taken away.
 func TestRealTCBInfo(t *testing.T) {
-	dir := os.Getenv("DONJON_EVIDENCE")
-	if dir == "" {
-		dir = "../../../shared/evidence"
-	}
 	seen := 0
 	for _, name := range []string{"sgx/icx.tcbinfo.json", "sgx/quote-v3.collateral.json", "tdx/granite.tcbinfo.json", "tdx/live.tcbinfo.json", "tdx/quote-v4.collateral.json", "tdx/quote-v5-unsupported-level.collateral.json"} {
-		b, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil {
-			t.Skipf("no published evidence here (see docs/testing.md): %v", err)
-		}
-		info := tcbInfo(t, b)
+		info := tcbInfo(t, published.Read(t, name))
 		for _, l := range info.TCBLevels {
 			c := &claims.Claims{TEE: strings.ToLower(info.ID), Intel: &claims.IntelPlatform{Status: l.TCBStatus, PCESVN: l.TCB.PCESVN}}
 			if err := c.Intel.FMSPC.UnmarshalText([]byte(info.FMSPC)); err != nil {

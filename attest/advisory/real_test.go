@@ -3,21 +3,16 @@ package advisory
 import (
 	"encoding/binary"
 	"fmt"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/donjon-tee/donjon/attest/claims"
+	"github.com/donjon-tee/donjon/attest/published"
 	"github.com/donjon-tee/donjon/attest/snp"
 )
 
 // TestRealReports: what published hardware reports say. The claims are read here and
 // not by a verifier: signatures are snp's business.
 func TestRealReports(t *testing.T) {
-	dir := os.Getenv("DONJON_EVIDENCE")
-	if dir == "" {
-		dir = "../../../shared/evidence"
-	}
 	for _, c := range []struct {
 		file, product string
 		want          map[string]string
@@ -29,11 +24,7 @@ func TestRealReports(t *testing.T) {
 		{"turin-v5.report.bin", turin, map[string]string{
 			"AMD-SB-3020": Fixed, "AMD-SB-3023": Fixed, "AMD-SB-3027": Fixed, "AMD-SB-3034": CannotTell, "AMD-SB-1033": Exposed, "TEE.fail": CannotTell}},
 	} {
-		raw, err := os.ReadFile(filepath.Join(dir, "snp", c.file))
-		if err != nil {
-			t.Skipf("no published evidence here (see docs/testing.md): %v", err)
-		}
-		r, err := snp.ParseReport(raw)
+		r, err := snp.ParseReport(published.Read(t, "snp/"+c.file))
 		if err != nil {
 			t.Fatal(err)
 		}

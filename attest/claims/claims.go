@@ -35,6 +35,16 @@ func (h *Hex) UnmarshalText(b []byte) error {
 
 func (h Hex) String() string { return hex.EncodeToString(h) }
 
+// Zero says whether all bytes are zero, as they are in a field that is not used.
+func Zero(b []byte) bool {
+	for _, x := range b {
+		if x != 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // SVNs are security version numbers that print as a list of numbers: encoding/json
 // alone would write bytes in base64.
 type SVNs []uint8

@@ -8,25 +8,12 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-)
 
-func evidence(t testing.TB, name string) []byte {
-	t.Helper()
-	dir := os.Getenv("DONJON_EVIDENCE")
-	if dir == "" {
-		dir = "../../../shared/evidence"
-	}
-	b, err := os.ReadFile(filepath.Join(dir, name))
-	if err != nil {
-		t.Skipf("no published evidence here (see docs/testing.md): %v", err)
-	}
-	return b
-}
+	"github.com/donjon-tee/donjon/attest/published"
+)
 
 func counts(s *Set) [5]int {
 	return [5]int{len(s.Certificates), len(s.Lists), len(s.TCBInfos), len(s.QEIdentities), len(s.Ignored)}
@@ -64,7 +51,7 @@ func TestRealFiles(t *testing.T) {
 	}
 	whole := &Set{}
 	for name, w := range want {
-		b := evidence(t, name)
+		b := published.Read(t, name)
 		if got := counts(add(t, b)); got != w {
 			t.Errorf("%s: found %v, wanted %v (certificates, lists, TCB infos, QE identities, ignored): %v", name, got, w, add(t, b).Ignored)
 		}
@@ -84,16 +71,16 @@ func TestRealFiles(t *testing.T) {
 
 // The signed bytes are those of the file.
 func TestBytesAreKept(t *testing.T) {
-	raw := evidence(t, "tdx/live.tcbinfo.json")
+	raw := published.Read(t, "tdx/live.tcbinfo.json")
 	d := add(t, raw).TCBInfos[0]
 	if !bytes.HasPrefix(raw, append([]byte(`{"tcbInfo":`), d.Body...)) {
 		t.Error("the TCB info's body is not the file's, byte for byte")
 	}
 	var fields map[string]string
-	if err := json.Unmarshal(evidence(t, "tdx/quote-v4.collateral.json"), &fields); err != nil {
+	if err := json.Unmarshal(published.Read(t, "tdx/quote-v4.collateral.json"), &fields); err != nil {
 		t.Fatal(err)
 	}
-	s := add(t, evidence(t, "tdx/quote-v4.collateral.json"))
+	s := add(t, published.Read(t, "tdx/quote-v4.collateral.json"))
 	if string(s.TCBInfos[0].Body) != fields["tcb_info"] || string(s.QEIdentities[0].Body) != fields["qe_identity"] {
 		t.Error("a body is not the field's text, byte for byte")
 	}
@@ -103,8 +90,8 @@ func TestBytesAreKept(t *testing.T) {
 }
 
 func TestShapes(t *testing.T) {
-	der := evidence(t, "sgx/intel-root.der")
-	crl := evidence(t, "tdx/live.root-ca-crl.der")
+	der := published.Read(t, "sgx/intel-root.der")
+	crl := published.Read(t, "tdx/live.root-ca-crl.der")
 	chain := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 	list := string(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: crl}))
 	key := string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
@@ -173,7 +160,7 @@ func TestShapes(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	s := add(t, evidence(t, "sgx/intel-root.der"))
+	s := add(t, published.Read(t, "sgx/intel-root.der"))
 	before := counts(s)
 	if err := s.Add("big", make([]byte, MaxFile+1)); !errors.Is(err, ErrLimit) {
 		t.Errorf("a file over the limit: %v", err)
@@ -190,7 +177,7 @@ func TestLimits(t *testing.T) {
 	if len(s.TCBInfos) != MaxDocuments {
 		t.Errorf("found %d, wanted %d", len(s.TCBInfos), MaxDocuments)
 	}
-	s = add(t, evidence(t, "sgx/intel-root.der"))
+	s = add(t, published.Read(t, "sgx/intel-root.der"))
 	for range MaxIgnored {
 		if err := s.Add("", nil); err != nil {
 			t.Fatal(err)

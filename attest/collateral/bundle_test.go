@@ -3,17 +3,18 @@ package collateral
 import (
 	"bytes"
 	"errors"
-	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/donjon-tee/donjon/attest/published"
 )
 
 var day = time.Date(2025, 6, 20, 12, 0, 0, 0, time.UTC)
 
 func TestBundle(t *testing.T) {
-	s := add(t, evidence(t, "tdx/quote-v4.collateral.json"))
-	if err := s.Add("vcek", evidence(t, "snp/turin-v5.vcek.pem")); err != nil {
+	s := add(t, published.Read(t, "tdx/quote-v4.collateral.json"))
+	if err := s.Add("vcek", published.Read(t, "snp/turin-v5.vcek.pem")); err != nil {
 		t.Fatal(err)
 	}
 	var b, reversed Bundle
@@ -79,7 +80,7 @@ func TestBundle(t *testing.T) {
 func TestSummary(t *testing.T) {
 	var b Bundle
 	for _, n := range []string{"tdx/live.tcbinfo.json", "tdx/live.qeidentity.json", "tdx/live.root-ca-crl.der", "snp/turin-v5.vcek.pem"} {
-		b.Add(add(t, evidence(t, n)), day)
+		b.Add(add(t, published.Read(t, n)), day)
 	}
 	at := time.Date(2026, 3, 30, 20, 0, 0, 0, time.UTC)
 	got := b.Summary(at)
@@ -140,10 +141,10 @@ func FuzzBundle(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(empty)
-	if dir := os.Getenv("DONJON_EVIDENCE"); dir != "" {
+	if list := published.Find(f, "tdx/live.root-ca-crl.der"); list != nil {
 		s := &Set{}
-		_ = s.Add("", evidence(f, "tdx/live.root-ca-crl.der"))
-		_ = s.Add("", evidence(f, "tdx/live.qeidentity.json"))
+		_ = s.Add("", list)
+		_ = s.Add("", published.Read(f, "tdx/live.qeidentity.json"))
 		var b Bundle
 		b.Add(s, day)
 		enc, err := b.Encode()

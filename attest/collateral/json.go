@@ -6,17 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"sort"
 	"strings"
-	"unicode/utf8"
+
+	"github.com/donjon-tee/donjon/attest/strict"
 )
 
-const (
-	jsonDepth  = 16
-	jsonFields = 256 // of the outer object
-	jsonTokens = 200_000
-)
+const jsonFields = 256 // of the outer object
 
 // Names of fields, in lower case and without - and _: what a library calls
 // tcb_info_issuer_chain, another tcbInfoIssuerChain and Intel's servers
@@ -208,59 +204,10 @@ func fieldsOf(b []byte) (map[string]json.RawMessage, error) {
 	return out, nil
 }
 
-// checkJSON says whether b is one JSON value, in UTF-8, in which no object names a
-// field twice, of bounded depth and size.
+// checkJSON says whether b is one JSON value with one meaning, of bounded depth and
+// size.
 func checkJSON(b []byte) error {
-	if !utf8.Valid(b) {
-		return errors.New("it is not in UTF-8")
-	}
-	type frame struct {
-		seen map[string]bool // nil: an array
-		key  bool            // the next token is a name
-	}
-	var stack []frame
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.UseNumber()
-	for n := 0; ; n++ {
-		if n > jsonTokens {
-			return fmt.Errorf("it has more than %d tokens", jsonTokens)
-		}
-		t, err := d.Token()
-		if err != nil {
-			return errors.New("it is malformed or ends early")
-		}
-		top := len(stack) - 1
-		if top >= 0 && stack[top].key && t != json.Delim('}') {
-			k, _ := t.(string)
-			if stack[top].seen[k] {
-				return fmt.Errorf("it names %.60q twice", k)
-			}
-			stack[top].seen[k], stack[top].key = true, false
-			continue
-		}
-		switch t {
-		case json.Delim('{'):
-			stack = append(stack, frame{map[string]bool{}, true})
-		case json.Delim('['):
-			stack = append(stack, frame{})
-		case json.Delim('}'), json.Delim(']'):
-			stack = stack[:top]
-		}
-		if len(stack) > jsonDepth {
-			return fmt.Errorf("it is nested deeper than %d", jsonDepth)
-		}
-		if t != json.Delim('{') && t != json.Delim('[') && len(stack) > 0 {
-			p := &stack[len(stack)-1]
-			p.key = p.seen != nil
-		}
-		if len(stack) == 0 {
-			break
-		}
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return errors.New("something follows it")
-	}
-	return nil
+	return strict.JSON(b, strict.Limits{Depth: 16, Values: 100_000})
 }
 
 func sorted(m map[string]json.RawMessage) []string {

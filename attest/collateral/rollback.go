@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -70,7 +71,7 @@ func observe(s *Set) []observed {
 			if h.FMSPC != "" {
 				name += " " + h.FMSPC
 			}
-			out = append(out, observed{name, mark{Name: name, Evaluation: h.Evaluation}})
+			out = append(out, observed{strings.ToLower(name), mark{Name: name, Evaluation: h.Evaluation}})
 		}
 	}
 	for _, l := range s.Lists {

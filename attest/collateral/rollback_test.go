@@ -12,21 +12,22 @@ import (
 	"testing"
 	"time"
 
+	"github.com/donjon-tee/donjon/attest/published"
 	"github.com/donjon-tee/donjon/attest/verdict"
 )
 
 func root(t *testing.T, name string) *x509.Certificate {
 	t.Helper()
-	c, err := x509.ParseCertificate(evidence(t, name))
+	c, err := x509.ParseCertificate(published.Read(t, name))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return c
 }
 
-func TestVerified(t *testing.T) {
+func TestT25Verified(t *testing.T) {
 	intel, milan := root(t, "sgx/intel-root.der"), root(t, "snp/roots/milan-ark.der")
-	s := add(t, evidence(t, "tdx/quote-v4.collateral.json"))
+	s := add(t, published.Read(t, "tdx/quote-v4.collateral.json"))
 	if got := counts(Verified(s, []*x509.Certificate{intel}, nil)); got != [5]int{3, 2, 1, 1} {
 		t.Errorf("Intel's collateral under Intel's root: found %v", got)
 	}
@@ -38,7 +39,7 @@ func TestVerified(t *testing.T) {
 		func(s *Set) { s.TCBInfos[0].Signature = s.QEIdentities[0].Signature },
 		func(s *Set) { s.TCBInfos[0].Signature = nil },
 	} {
-		s := add(t, evidence(t, "tdx/quote-v4.collateral.json"))
+		s := add(t, published.Read(t, "tdx/quote-v4.collateral.json"))
 		bad(s)
 		if got := counts(Verified(s, []*x509.Certificate{intel}, nil)); got[2] != 0 || got[3] != 1 {
 			t.Errorf("a changed TCB info: found %v", got)
@@ -47,14 +48,14 @@ func TestVerified(t *testing.T) {
 	// A key and its chain: in any order, and nothing without the one between.
 	amd := &Set{}
 	for _, n := range []string{"snp/milan-v2.vcek.der", "snp/milan-v2.vcek-wrong-signer.der", "snp/roots/milan-ark.der", "snp/roots/milan-ask.der"} {
-		if err := amd.Add(n, evidence(t, n)); err != nil {
+		if err := amd.Add(n, published.Read(t, n)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if got := counts(Verified(amd, []*x509.Certificate{milan}, nil)); got != [5]int{3} {
 		t.Errorf("VCEK, ASK, ARK and a VCEK by another signer: found %v, wanted three certificates", got)
 	}
-	if got := counts(Verified(add(t, evidence(t, "snp/milan-v2.vcek.der")), []*x509.Certificate{milan}, nil)); got != [5]int{} {
+	if got := counts(Verified(add(t, published.Read(t, "snp/milan-v2.vcek.der")), []*x509.Certificate{milan}, nil)); got != [5]int{} {
 		t.Errorf("a VCEK alone: found %v", got)
 	}
 	if got := counts(Verified(nil, nil, nil)); got != [5]int{} {
@@ -88,7 +89,7 @@ func crl(t *testing.T, issuer string, number int64, thisUpdate time.Time) *Set {
 
 // HighWater looks at what its caller has verified; signatures are not its matter, so
 // the sets here need none.
-func TestRollback(t *testing.T) {
+func TestT25Rollback(t *testing.T) {
 	const fmspc, other = "b0c06f000000", "00606a000000"
 	seen := &HighWater{}
 	seen.Raise(document("TDX", fmspc, 17))
@@ -161,7 +162,7 @@ func TestRollback(t *testing.T) {
 	}
 }
 
-func TestMarksAreBounded(t *testing.T) {
+func TestT25MarksAreBounded(t *testing.T) {
 	h := &HighWater{}
 	for i := range maxMarks + 10 {
 		h.Raise(document("TDX", fmt.Sprintf("%012x", i), 1))

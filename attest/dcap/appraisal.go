@@ -130,7 +130,7 @@ func (a *appraisal) tcbInfo(docs []collateral.Document, signers []*signer) *chos
 	})
 	if best == nil {
 		wanted := fmt.Sprintf("%s TCB info for FMSPC %x, PCE id %x", id, p.FMSPC, p.PCEID)
-		a.r.Add(verdict.Skip(verdict.TCBInfoMatch, "at hand: "+orNone(others), fetchHint).Want(wanted).From(srcTCBInfo))
+		a.r.Add(verdict.Skip(verdict.TCBInfoMatch, none("TCB info", others), fetchHint).Want(wanted).From(srcTCBInfo))
 		return nil
 	}
 	a.r.Add(verdict.Pass(verdict.TCBInfoMatch, best.name).From(srcTCBInfo))
@@ -150,7 +150,7 @@ func (a *appraisal) qeIdentity(docs []collateral.Document, signers []*signer) *c
 	}
 	best, others := a.v.choose(docs, true, signers, a.o, func(d *parsed) bool { return d.qe.ID == id })
 	if best == nil {
-		a.r.Add(verdict.Skip(verdict.QEIdentity, "at hand: "+orNone(others), fetchHint).Want("QE identity " + id).From(srcQE))
+		a.r.Add(verdict.Skip(verdict.QEIdentity, none("QE identity", others), fetchHint).Want("QE identity " + id).From(srcQE))
 		return nil
 	}
 	if best = a.sound(best, signers, verdict.QEIdentitySignature, verdict.QEIdentityCurrent, srcQE); best == nil {

@@ -49,10 +49,10 @@ func (q *Quote) sgx() (s *claims.SGXClaims, reportData, hostData claims.Hex) {
 		ConfigID: b.ConfigID, ConfigSVN: b.ConfigSVN, FamilyID: b.FamilyID, ExtProdID: b.ExtProdID,
 	}
 	// CONFIGID is given at launch, and exists only with KSS (ATTRIBUTES bit 7).
-	if b.Attributes[0]&0x80 != 0 && !allZero(b.ConfigID) {
+	if b.Attributes[0]&0x80 != 0 && !claims.Zero(b.ConfigID) {
 		// A digest of 32 bytes, then zeros. More is no digest of ours, and shown whole.
 		hostData = b.ConfigID
-		if allZero(b.ConfigID[32:]) {
+		if claims.Zero(b.ConfigID[32:]) {
 			hostData = b.ConfigID[:32]
 		}
 	}
@@ -65,13 +65,4 @@ func copied(b *bool) *bool {
 	}
 	c := *b
 	return &c
-}
-
-func allZero(b []byte) bool {
-	for _, x := range b {
-		if x != 0 {
-			return false
-		}
-	}
-	return true
 }

@@ -81,11 +81,14 @@ type chosen struct {
 	*parsed
 	signer *x509.Certificate // nil: none at hand signed it
 	stale  string            // why it is not current
+	future bool              // it has not begun
 }
 
 // choose gives the best document of those that fit: one that Intel signed before
-// one of which that cannot be said, a current one before a stale one, then the
-// highest evaluation number, then the youngest. others names what did not fit.
+// one of which that cannot be said, one that has begun before one that has not, then
+// the highest evaluation number, a current one before a stale one, then the youngest.
+// A lower number counts although it is current only where nothing newer is at hand: it
+// does not know the newest advisories (THREATS T25). others names what did not fit.
 func (v *Verifier) choose(docs []collateral.Document, isQE bool, signers []*signer, o *format.Options, fits func(*parsed) bool) (best *chosen, others []string) {
 	for i := range docs[:min(len(docs), collateral.MaxDocuments)] {
 		p, known := v.document(&docs[i], isQE)
@@ -97,7 +100,7 @@ func (v *Verifier) choose(docs []collateral.Document, isQE bool, signers []*sign
 			others = append(others, p.name)
 			continue
 		}
-		c := &chosen{parsed: p, stale: p.window().stale(o.At, o.MaxAge)}
+		c := &chosen{parsed: p, stale: p.window().stale(o.At, o.MaxAge), future: o.At.Before(p.window().IssueDate)}
 		for _, s := range signers {
 			if known && p.by == s && bytes.Equal(p.signature, docs[i].Signature) {
 				c.signer = s.cert
@@ -126,10 +129,12 @@ func (c *chosen) better(than *chosen) bool {
 	switch {
 	case (c.signer != nil) != (than.signer != nil):
 		return c.signer != nil
-	case (c.stale == "") != (than.stale == ""):
-		return c.stale == ""
+	case c.future != than.future:
+		return !c.future
 	case c.evaluation() != than.evaluation():
 		return c.evaluation() > than.evaluation()
+	case (c.stale == "") != (than.stale == ""):
+		return c.stale == ""
 	}
 	return c.window().IssueDate.After(than.window().IssueDate)
 }

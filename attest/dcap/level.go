@@ -192,8 +192,10 @@ func converge(platform, part string) string {
 		return NotSupported
 	case part == UpToDate:
 		return platform
-	case part != OutOfDate:
+	case part != OutOfDate && (platform == UpToDate || platform == part):
 		return part
+	case part != OutOfDate: // Intel gives parts no such status; it must not make a bad platform better
+		return platform + " with a part " + part
 	}
 	switch platform {
 	case UpToDate, SWHardeningNeeded, TDRelaunchAdvised:
@@ -207,13 +209,19 @@ func converge(platform, part string) string {
 // relaunch is the status of a TD that was launched under one TCB (TEE_TCB_SVN) and
 // runs on another (TEE_TCB_SVN2), the TDX module having been updated under it: where
 // the launch is out of date and the machine is not, starting the TD anew helps. It
-// follows QVL.
+// follows QVL, but what the TD runs on now never makes the status better than its own.
 func relaunch(launch, current string) string {
-	if current == NotSupported {
-		return NotSupported
+	if current == NotSupported || current == Revoked {
+		return current
 	}
 	config := launch == OutOfDateConfigurationNeeded
 	if launch != OutOfDate && !config {
+		switch {
+		case current == OutOfDate:
+			return converge(launch, current)
+		case launch == UpToDate, current == OutOfDateConfigurationNeeded:
+			return current
+		}
 		return launch
 	}
 	switch current {

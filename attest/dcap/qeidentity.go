@@ -25,7 +25,7 @@ type qeIdentity struct {
 
 func parseQEIdentity(body []byte) (*qeIdentity, error) {
 	q := &qeIdentity{}
-	if err := strict(body, q); err != nil {
+	if err := decode(body, q); err != nil {
 		return nil, fmt.Errorf("QE identity: %w", err)
 	}
 	if err := q.check(); err != nil {

@@ -9,8 +9,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -19,24 +17,16 @@ import (
 	"github.com/donjon-tee/donjon/attest/collateral"
 	"github.com/donjon-tee/donjon/attest/format"
 	"github.com/donjon-tee/donjon/attest/pki"
+	"github.com/donjon-tee/donjon/attest/published"
 	"github.com/donjon-tee/donjon/attest/verdict"
 )
 
-// evidence reads a published file; tests that need one skip where there is none.
+// evidence is a published file in binary.
 func evidence(t testing.TB, name string) []byte {
 	t.Helper()
-	dir := os.Getenv("DONJON_EVIDENCE")
-	if dir == "" {
-		dir = "../../../shared/evidence"
-	}
-	b, err := os.ReadFile(filepath.Join(dir, name))
-	if err != nil {
-		t.Skipf("no published evidence here (see docs/testing.md): %v", err)
-	}
+	b := published.Read(t, name)
 	if strings.HasSuffix(name, ".hex") {
-		if b, err = hex.DecodeString(strings.TrimSpace(string(b))); err != nil {
-			t.Fatal(err)
-		}
+		return unhex(t, strings.TrimSpace(string(b)))
 	}
 	return b
 }

@@ -82,7 +82,7 @@ type component struct {
 // parseTCBInfo reads the signed part of a TCB info.
 func parseTCBInfo(body []byte) (*tcbInfo, error) {
 	t := &tcbInfo{}
-	if err := strict(body, t); err != nil {
+	if err := decode(body, t); err != nil {
 		return nil, fmt.Errorf("TCB info: %w", err)
 	}
 	if err := t.check(); err != nil {

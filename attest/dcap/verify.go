@@ -233,9 +233,10 @@ func hexOf(b []byte) string { return hex.EncodeToString(b) }
 
 func day(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-func orNone(list []string) string {
-	if len(list) == 0 {
-		return "none at all"
+// none says that no document of a kind fits, and which others are at hand.
+func none(kind string, others []string) string {
+	if len(others) == 0 {
+		return "no " + kind + " is at hand"
 	}
-	return strings.Join(list, "; ")
+	return "no " + kind + " for it is at hand, only: " + strings.Join(others, "; ")
 }

@@ -1,16 +1,16 @@
 package ear
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/donjon-tee/donjon/attest/strict"
 )
 
 // fields are the members of a JSON object.
@@ -19,7 +19,7 @@ type fields map[string]json.RawMessage
 // object reads exactly one JSON object without members of the same name at any
 // depth.
 func object(b []byte) (fields, error) {
-	if err := walk(b); err != nil {
+	if err := strict.JSON(b, strict.Limits{Depth: maxDepth}); err != nil {
 		return nil, err
 	}
 	var f fields
@@ -30,54 +30,6 @@ func object(b []byte) (fields, error) {
 		return nil, errors.New("found null, wanted a JSON object")
 	}
 	return f, nil
-}
-
-// walk refuses what encoding/json is lenient about: two members of one name, which
-// it lets the last win, deep nesting, and text behind the value.
-func walk(b []byte) error {
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.UseNumber()
-	type level struct {
-		names map[string]bool // nil: a list
-		name  bool            // a member's name comes next
-	}
-	var open []level
-	for first := true; ; first = false {
-		t, err := d.Token()
-		if err == io.EOF && len(open) == 0 && !first {
-			return nil
-		}
-		if err != nil {
-			return errors.New("not JSON")
-		}
-		if !first && len(open) == 0 {
-			return errors.New("text behind the JSON value")
-		}
-		if n := len(open); n > 0 && open[n-1].names != nil {
-			if text, ok := t.(string); ok && open[n-1].name {
-				if open[n-1].names[text] {
-					return fmt.Errorf("two members called %.60q", text)
-				}
-				open[n-1].names[text], open[n-1].name = true, false
-				continue
-			}
-			open[n-1].name = true // the value of the last name
-		}
-		switch t {
-		case json.Delim('{'):
-			open = append(open, level{map[string]bool{}, true})
-		case json.Delim('['):
-			open = append(open, level{})
-		case json.Delim('}'), json.Delim(']'):
-			open = open[:len(open)-1]
-			if n := len(open); n > 0 {
-				open[n-1].name = true
-			}
-		}
-		if len(open) > maxDepth {
-			return fmt.Errorf("nested more than %d deep", maxDepth)
-		}
-	}
 }
 
 func (f fields) object(name string) (fields, error) {

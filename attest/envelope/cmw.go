@@ -67,6 +67,9 @@ func (o *opener) cmwExtension(v, tagged []byte) (*Envelope, error) {
 
 // cbor is a CMW record, a tagged one, a collection, or bare tagged RA-TLS evidence.
 func (o *opener) cbor(b []byte) (*Envelope, error) {
+	if len(b) == 0 {
+		return nil, o.errorf("no bytes at all")
+	}
 	m, err := cbor.DecOptions{DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden,
 		MaxNestedLevels: 4, MaxArrayElements: 16, MaxMapPairs: maxRecords + 1}.DecMode()
 	if err != nil {
@@ -106,8 +109,8 @@ func (o *opener) cborRecord(m cbor.DecMode, b []byte) (record, error) {
 	}
 	var r record
 	var number uint64
-	if err := m.Unmarshal(parts[0], &r.mediaType); err != nil {
-		if m.Unmarshal(parts[0], &number) != nil {
+	if err := m.Unmarshal(parts[0], &r.mediaType); err != nil || r.mediaType == "" { // null is "" too
+		if parts[0][0]>>5 != 0 || m.Unmarshal(parts[0], &number) != nil {
 			return r, o.errorf("a record's type is neither text nor a number")
 		}
 	}
@@ -156,7 +159,7 @@ func (o *opener) cborCollection(m cbor.DecMode, b []byte) (*Envelope, error) {
 // attest/tpm knows.
 func (o *opener) json(b []byte) (*Envelope, error) {
 	if err := strict.JSON(b, strict.Limits{Depth: 16, Values: 1 << 16}); err != nil {
-		return nil, o.errorf("%w", err)
+		return nil, o.errorf("JSON: %w", err)
 	}
 	if b[0] == '[' {
 		o.enter("CMW record")
@@ -202,7 +205,8 @@ func (o *opener) jsonRecord(b []byte) (record, error) {
 	}
 	var r record
 	var number uint64
-	if json.Unmarshal(parts[0], &r.mediaType) != nil && json.Unmarshal(parts[0], &number) != nil {
+	if json.Unmarshal(parts[0], &r.mediaType) == nil && r.mediaType == "" || // null is "" too
+		json.Unmarshal(parts[0], &r.mediaType) != nil && json.Unmarshal(parts[0], &number) != nil {
 		return r, o.errorf("a record's type is neither text nor a number")
 	}
 	var text string
@@ -287,7 +291,7 @@ func (o *opener) assemble(kind string, records []record) (*Envelope, error) {
 	if e.Binds.SPKI != nil || e.Binds.Claims != nil {
 		return nil, o.errorf("evidence within evidence")
 	}
-	if main.mediaType == evidence.ReportType && e.Kind != SNP {
+	if want, ok := map[string]Kind{evidence.ReportType: SNP, quoteType: DCAP, nitroType: Nitro}[main.mediaType]; ok && e.Kind != want {
 		return nil, o.errorf("the record says %s and holds something else", main.mediaType)
 	}
 	e.Stapled = collateral.Merge(e.Stapled, set)

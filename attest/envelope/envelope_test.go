@@ -7,28 +7,14 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/donjon-tee/donjon/attest/evidence"
+	"github.com/donjon-tee/donjon/attest/published"
 )
-
-func published(t testing.TB, name string) []byte {
-	t.Helper()
-	dir := os.Getenv("DONJON_EVIDENCE")
-	if dir == "" {
-		dir = "../../../shared/evidence"
-	}
-	b, err := os.ReadFile(filepath.Join(dir, name))
-	if err != nil {
-		t.Skipf("no published evidence here (see docs/testing.md): %v", err)
-	}
-	return b
-}
 
 func TestPublishedForms(t *testing.T) {
 	for _, c := range []struct {
@@ -54,7 +40,7 @@ func TestPublishedForms(t *testing.T) {
 		{"tpm/quote.json", TPM, ""},
 		{"tpm/azure-snp-vtpm.json", TPM, ""},
 	} {
-		b := published(t, c.file)
+		b := published.Read(t, c.file)
 		e, err := Open(b)
 		if err != nil {
 			t.Errorf("%s: %v", c.file, err)
@@ -214,7 +200,7 @@ func TestRefusedForms(t *testing.T) {
 // same single kind of evidence; nothing panics.
 func TestDamagedEnvelopes(t *testing.T) {
 	for _, name := range []string{"steward/milan.csr.der", "ratls/rats-tls.pem", "tpm/quote.json"} {
-		b := published(t, name)
+		b := published.Read(t, name)
 		for n := range b {
 			_, _ = Open(b[:n])
 		}

@@ -60,6 +60,10 @@ func (o *opener) pem(t []byte) (*Envelope, error) {
 		}
 		more++
 	}
+	// A block that does not decode is passed over by pem, and the next one taken.
+	if n := bytes.Count(t, []byte("-----BEGIN ")); n != 1+more {
+		return nil, o.errorf("found %d blocks, %d of them damaged: which counts?", n, n-1-more)
+	}
 	switch kind {
 	case "CERTIFICATE", "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST":
 	default:

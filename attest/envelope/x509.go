@@ -10,6 +10,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/donjon-tee/donjon/attest/collateral"
+	"github.com/donjon-tee/donjon/attest/pki"
 	"github.com/donjon-tee/donjon/attest/snp"
 )
 
@@ -38,12 +39,57 @@ func (o *opener) der(b []byte, request bool) (*Envelope, error) {
 		return nil, &FormError{Form: o.words(), Err: errNotEvidence, What: "wanted a certificate or a certificate request that carries evidence"}
 	}
 	o.enter("PKCS#10 request")
+	if err := oneExtensionRequest(r.RawTBSCertificateRequest); err != nil {
+		return nil, o.errorf("%w", err)
+	}
 	e, err := o.extensions(r.Extensions, r.RawSubjectPublicKeyInfo)
 	if err != nil {
 		return nil, err
 	}
-	e.Binds.SPKI, e.Binds.Signature = r.RawSubjectPublicKeyInfo, r.CheckSignature()
+	e.Binds.SPKI = r.RawSubjectPublicKeyInfo
+	if e.Binds.Signature = pki.CheckKey(r.PublicKey); e.Binds.Signature == nil {
+		e.Binds.Signature = r.CheckSignature()
+	}
 	return e, nil
+}
+
+var oidExtensionRequest = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 14} // PKCS#9
+
+// oneExtensionRequest refuses a request in which readers could find different
+// extensions: crypto/x509 passes over attributes that do not parse, over all values of
+// an attribute but the first, and over what follows the extensions in it (RFC 2986,
+// section 4.1; RFC 2985, section 5.4.2: a single value).
+func oneExtensionRequest(tbs []byte) error {
+	var in struct {
+		Version      int
+		Subject, Key asn1.RawValue
+		Attributes   []asn1.RawValue `asn1:"tag:0"`
+	}
+	if rest, err := asn1.Unmarshal(tbs, &in); err != nil || len(rest) > 0 {
+		return errors.New("the request's attributes do not parse")
+	}
+	seen := false
+	for _, raw := range in.Attributes {
+		var a struct {
+			ID     asn1.ObjectIdentifier
+			Values []asn1.RawValue `asn1:"set"`
+		}
+		if rest, err := asn1.Unmarshal(raw.FullBytes, &a); err != nil || len(rest) > 0 {
+			return errors.New("an attribute of the request does not parse")
+		}
+		if !a.ID.Equal(oidExtensionRequest) {
+			continue
+		}
+		if seen || len(a.Values) != 1 {
+			return errors.New("the request asks for extensions more than once: which count?")
+		}
+		seen = true
+		var list []pkix.Extension
+		if rest, err := asn1.Unmarshal(a.Values[0].FullBytes, &list); err != nil || len(rest) > 0 {
+			return errors.New("the request's extensions do not parse, or bytes follow them")
+		}
+	}
+	return nil
 }
 
 func (o *opener) certificate(c *x509.Certificate) (*Envelope, error) {
@@ -53,7 +99,9 @@ func (o *opener) certificate(c *x509.Certificate) (*Envelope, error) {
 	}
 	e.Binds.SPKI, e.Binds.Carrier = c.RawSubjectPublicKeyInfo, c.Raw
 	if bytes.Equal(c.RawIssuer, c.RawSubject) {
-		e.Binds.Signature = c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature)
+		if e.Binds.Signature = pki.CheckKey(c.PublicKey); e.Binds.Signature == nil {
+			e.Binds.Signature = c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature)
+		}
 	} else {
 		e.Binds.SignedBy = c.Issuer.String()
 	}

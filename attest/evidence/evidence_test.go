@@ -72,7 +72,7 @@ func TestClaimsBounds(t *testing.T) {
 
 // T26: one meaning for one piece of evidence. Each vector is the golden claims in
 // another form.
-func TestClaimsRefused(t *testing.T) {
+func TestT26ClaimsRefused(t *testing.T) {
 	good, _ := hex.DecodeString(goldenClaims)
 	swap := func(old, new string) []byte {
 		o, _ := hex.DecodeString(old)
@@ -104,7 +104,7 @@ func TestClaimsRefused(t *testing.T) {
 	}
 }
 
-func TestCollectionRefused(t *testing.T) { // T26
+func TestT26CollectionRefused(t *testing.T) {
 	e := Evidence{Report: []byte("report"), Certs: []byte("certs"), Claims: []byte("claims")}
 	good, err := e.Encode()
 	if err != nil {
@@ -145,7 +145,8 @@ func TestCollectionRefused(t *testing.T) { // T26
 	}
 }
 
-func TestReportData(t *testing.T) { // T3: the two forms never meet
+// The two forms of report data never meet.
+func TestT03ReportData(t *testing.T) {
 	claims := []byte("claims")
 	h := sha256.Sum256(claims)
 	d := ReportData(claims)

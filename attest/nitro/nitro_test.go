@@ -5,26 +5,18 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/donjon-tee/donjon/attest/format"
 	"github.com/donjon-tee/donjon/attest/pki"
+	"github.com/donjon-tee/donjon/attest/published"
 	"github.com/donjon-tee/donjon/attest/verdict"
 )
 
 func evidence(t testing.TB, name string) []byte {
 	t.Helper()
-	dir := os.Getenv("DONJON_EVIDENCE")
-	if dir == "" {
-		dir = "../../../shared/evidence"
-	}
-	b, err := os.ReadFile(filepath.Join(dir, "nitro", name))
-	if err != nil {
-		t.Skipf("no published evidence here (see docs/testing.md): %v", err)
-	}
-	return b
+	return published.Read(t, "nitro/"+name)
 }
 
 // status is what became of a check; "" where it is not there.

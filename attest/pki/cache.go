@@ -1,17 +1,21 @@
 package pki
 
-import "sync"
-
 // Cache remembers which signatures hold, by hash. A signature that holds once holds
 // for ever: what may expire (validity, revocation) is never in here. It keeps at
 // most two generations of Size entries and forgets the older one. The zero value
-// and nil work; nil remembers nothing.
+// and nil work; nil remembers nothing. A Cache is safe for use by many goroutines.
 type Cache struct {
 	// Size bounds a generation; 0: 4,096 entries.
 	Size int
 
-	mu       sync.RWMutex
-	new, old map[Hash]struct{}
+	held generations[struct{}]
+}
+
+func (c *Cache) size() int {
+	if c.Size <= 0 {
+		return 4096
+	}
+	return c.Size
 }
 
 // Has says whether k was added and is still known.
@@ -19,41 +23,22 @@ func (c *Cache) Has(k Hash) bool {
 	if c == nil {
 		return false
 	}
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	if _, ok := c.new[k]; ok {
-		return true
-	}
-	_, ok := c.old[k]
+	_, ok := c.held.get(k, c.size())
 	return ok
 }
 
 // Add remembers k.
 func (c *Cache) Add(k Hash) {
-	if c == nil {
-		return
+	if c != nil {
+		c.held.put(k, struct{}{}, c.size())
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	size := c.Size
-	if size <= 0 {
-		size = 4096
-	}
-	if c.new == nil || len(c.new) >= size {
-		c.old, c.new = c.new, make(map[Hash]struct{}, min(size, 64))
-	}
-	c.new[k] = struct{}{}
 }
 
 // Drop forgets k.
 func (c *Cache) Drop(k Hash) {
-	if c == nil {
-		return
+	if c != nil {
+		c.held.drop(k)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.new, k)
-	delete(c.old, k)
 }
 
 // Len is how many entries are kept now.
@@ -61,7 +46,5 @@ func (c *Cache) Len() int {
 	if c == nil {
 		return 0
 	}
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	return len(c.new) + len(c.old)
+	return c.held.len()
 }

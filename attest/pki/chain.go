@@ -24,6 +24,15 @@ const MaxChain = 8
 // evidence must not choose how long its own signature takes to check.
 const MaxRSABits = 8192
 
+// CheckKey says whether a signature by the key may be checked: an RSA key has at most
+// MaxRSABits.
+func CheckKey(key any) error {
+	if k, ok := key.(*rsa.PublicKey); ok && k.N.BitLen() > MaxRSABits {
+		return fmt.Errorf("an RSA key of %d bits, wanted at most %d", k.N.BitLen(), MaxRSABits)
+	}
+	return nil
+}
+
 // Hash is the SHA-256 of a certificate's or list's DER.
 type Hash [32]byte
 
@@ -79,8 +88,8 @@ func link(c, issuer *x509.Certificate, below int, cache *Cache) error {
 	case c != issuer && issuer.MaxPathLen >= 0 && (issuer.MaxPathLen > 0 || issuer.MaxPathLenZero) && below > issuer.MaxPathLen:
 		return fmt.Errorf("the issuer allows %d certificates between, found %d", issuer.MaxPathLen, below)
 	}
-	if k, ok := issuer.PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() > MaxRSABits {
-		return fmt.Errorf("the issuer's RSA key has %d bits, wanted at most %d", k.N.BitLen(), MaxRSABits)
+	if err := CheckKey(issuer.PublicKey); err != nil {
+		return fmt.Errorf("the issuer has %w", err)
 	}
 	key := linkKey(c, issuer)
 	if cache.Has(key) {

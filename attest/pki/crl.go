@@ -84,13 +84,16 @@ func stale(l *x509.RevocationList, at time.Time, bound time.Duration) string {
 }
 
 // CheckList says whether issuer signed the list and whether it is a whole one: no
-// delta list, no unknown critical extension. cache may be nil.
+// delta list, no distribution point of its own, no unknown critical extension. cache
+// may be nil.
 func CheckList(l *x509.RevocationList, issuer *x509.Certificate, cache *Cache) error {
 	for _, x := range l.Extensions {
 		standard := len(x.Id) == 4 && x.Id[0] == 2 && x.Id[1] == 5 && x.Id[2] == 29
 		switch {
 		case standard && x.Id[3] == 27:
 			return errors.New("it is a delta list")
+		case standard && x.Id[3] == 28: // critical or not: it may be a part of the whole
+			return errors.New("it is a list for one distribution point")
 		case x.Critical && (!standard || x.Id[3] != 20 && x.Id[3] != 35):
 			return fmt.Errorf("it has the unknown critical extension %s", x.Id)
 		}
@@ -103,6 +106,9 @@ func CheckList(l *x509.RevocationList, issuer *x509.Certificate, cache *Cache) e
 	key := Hash(h.Sum(nil))
 	if cache.Has(key) {
 		return nil
+	}
+	if err := CheckKey(issuer.PublicKey); err != nil {
+		return fmt.Errorf("the issuer has %w", err)
 	}
 	if err := l.CheckSignatureFrom(issuer); err != nil {
 		return fmt.Errorf("signature: %w", err)

@@ -36,6 +36,9 @@ func (p *Policy) Describe() []string {
 			add("  workload: the host data is %s", d)
 		}
 	}
+	if p.RequireClaims {
+		add("  claims: the evidence comes with the claims of a Keep")
+	}
 	if p.Freshness == FreshnessNone {
 		add("  freshness: a recording is admitted; --nonce is compared where it is given")
 	} else {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/donjon-tee/donjon/attest/claims"
 	"github.com/donjon-tee/donjon/attest/verdict"
@@ -52,22 +54,34 @@ func (w *writer) key(name, value, note string) {
 	w.b.WriteString(line + "\n")
 }
 
-// text is a TOML string; Go's quoting and TOML's agree on printable ASCII, and the
-// rest is escaped away first.
+// text is a TOML string that reads back as s. What could steer a terminal or hide is
+// written as an escape; what is not UTF-8 cannot be written, and becomes U+FFFD.
 func text(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')
-	for _, r := range verdict.Escape(s) {
+	for _, r := range s {
 		switch {
 		case r == '"' || r == '\\':
 			b.WriteByte('\\')
 			b.WriteRune(r)
-		default:
+		case r == ' ' || unicode.IsGraphic(r) && !unicode.IsSpace(r) && r != utf8.RuneError:
 			b.WriteRune(r)
+		default:
+			fmt.Fprintf(&b, `\U%08X`, r)
 		}
 	}
 	b.WriteByte('"')
 	return b.String()
+}
+
+// bare is a part of a TOML key, in quotes where it must be.
+func bare(s string) string {
+	for _, r := range s {
+		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') {
+			return text(s)
+		}
+	}
+	return s
 }
 
 func texts(list ...string) string {
@@ -105,8 +119,11 @@ func (d *Draft) TOML() []byte {
 	} else {
 		w.key("freshness", `"none"`, `a recording is admitted; "nonce" demands a fresh answer`)
 	}
-	if h := c.HostData; h != nil && !zero(h) && (len(h) <= 32 || zero(h[32:])) {
+	if h := c.HostData; h != nil && !claims.Zero(h) && (len(h) <= 32 || claims.Zero(h[32:])) {
 		w.key("workloads", quotedHexes(h[:min(32, len(h))]), "accepted workload digests, as the hardware's host data has them")
+	}
+	if c.Keep != nil {
+		w.key("require_claims", "true", "a bare report, without the claims of a Keep, is refused")
 	}
 	if c.Root.Simulated {
 		w.blank()

@@ -44,15 +44,18 @@ func draftTDX(w *writer, c *claims.Claims) {
 		w.comment("ACCEPTED: the host can show this TD page faults on its private memory (SEPT_VE_DISABLE is 0).")
 		w.key("allow_sept_ve", "true", "")
 	}
-	if !zero(t.MRServiceTD) {
+	if binary.LittleEndian.Uint64(t.TDAttributes)&tdxMigratable != 0 {
+		w.comment("ACCEPTED: the service TD that is bound can move this TD to another machine.")
+	}
+	if !claims.Zero(t.MRServiceTD) {
 		w.key("service_tds", quotedHexes(t.MRServiceTD), "the service TD that is bound")
 	}
 	w.key("mrseams", quotedHexes(t.MRSEAM), "this TDX module; without the key: any that Intel signed")
 	w.key("xfam_allowed", fmt.Sprintf("%#x", binary.LittleEndian.Uint64(t.XFAM)), "")
-	if !zero(t.MROwner) {
+	if !claims.Zero(t.MROwner) {
 		w.key("mrowners", quotedHexes(t.MROwner), "")
 	}
-	if !zero(t.MROwnerConfig) {
+	if !claims.Zero(t.MROwnerConfig) {
 		w.key("mrownerconfigs", quotedHexes(t.MROwnerConfig), "")
 	}
 	w.b.WriteString("\n[[tdx.measurements]]\n")
@@ -60,7 +63,7 @@ func draftTDX(w *writer, c *claims.Claims) {
 	for i, r := range t.RTMR[:3] {
 		w.key("rtmr"+strconv.Itoa(i), text(r.String()), [...]string{"its configuration", "the kernel", "its command line and files"}[i])
 	}
-	if !zero(t.RTMR[3]) {
+	if !claims.Zero(t.RTMR[3]) {
 		w.comment("RTMR3 is extended by what runs in the TD; take the # away to demand it.")
 		w.comment("rtmr3 = %q", t.RTMR[3].String())
 	}

@@ -13,7 +13,7 @@ func draftRegisters(w *writer, table string, pcrs map[int]claims.Hex, note func(
 	w.table(table)
 	var order []int
 	for i, v := range pcrs {
-		if !zero(v) && !allOnes(v) {
+		if !claims.Zero(v) && !allOnes(v) {
 			order = append(order, i)
 		}
 	}

@@ -25,7 +25,7 @@ func draftSNP(w *writer, c *claims.Claims) {
 		key, note string
 		value     claims.Hex
 	}{{"id_keys", "signed the launch", s.IDKeyDigest}, {"author_keys", "signed the id key", s.AuthorKeyDigest}, {"family_ids", "", s.FamilyID}, {"image_ids", "", s.ImageID}} {
-		if !zero(x.value) {
+		if !claims.Zero(x.value) {
 			w.key(x.key, quotedHexes(x.value), x.note)
 		}
 	}
@@ -40,7 +40,7 @@ func draftSNP(w *writer, c *claims.Claims) {
 	if s.CSP != "" {
 		w.key("csps", texts(s.CSP), "the cloud provider of the VLEK")
 	}
-	if zero(s.ChipID) {
+	if claims.Zero(s.ChipID) {
 		w.comment("The host hides the chip id (it is zero): no list of chips can admit this machine alone.")
 	} else {
 		w.key("chip_ids", quotedHexes(s.ChipID), "this machine alone; without the key: any")
@@ -60,7 +60,7 @@ func draftSNP(w *writer, c *claims.Claims) {
 	if s.Product == "" {
 		return
 	}
-	w.table("snp.floors." + s.Product)
+	w.table("snp.floors." + bare(s.Product))
 	w.comment("The lowest of the reported, committed, current and launch TCB.")
 	all := []claims.SNPTCB{s.Reported, s.Committed, s.Current, s.Launch}
 	for i, first := range components(s.Reported) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,9 +15,12 @@ import (
 // Demand is what the verifier adds to the policy for one appraisal.
 type Demand struct {
 	At    time.Time
-	Nonce []byte // nil: the verifier sent none
-	// Purpose that Donjon's claims must state; "": file.
-	Purpose string
+	Nonce []byte // empty: the verifier sent none
+	// Purposes are those of which Donjon's claims must state one; none: file.
+	Purposes []string
+	// ClaimsWanted says that evidence without Donjon's claims does not do: somebody asked
+	// for the purpose.
+	ClaimsWanted bool
 	// NoPolicy says that the policy is Default because none was given.
 	NoPolicy bool
 	// PlatformOnly judges the platform alone: which software and workload it runs,
@@ -82,7 +86,7 @@ func (p *Policy) simulated(c *claims.Claims) []verdict.Check {
 // freshness compares the nonce: the claims' own, a format's own, or report data
 // that is the nonce, zero padded.
 func (p *Policy) freshness(c *claims.Claims, d Demand) verdict.Check {
-	if d.Nonce == nil {
+	if len(d.Nonce) == 0 { // an empty one would be in all evidence that has none
 		k := verdict.Skip(verdict.Nonce, "no nonce was given: this may be a recording", "send the attester a random nonce and give it here")
 		if p.Freshness == FreshnessNone {
 			k.Waived = `the policy says freshness = "none"`
@@ -98,7 +102,7 @@ func (p *Policy) freshness(c *claims.Claims, d Demand) verdict.Check {
 		found = c.Nonce
 		ok = bytes.Equal(found, d.Nonce)
 	default:
-		ok = len(d.Nonce) >= 8 && bytes.HasPrefix(found, d.Nonce) && zero(found[len(d.Nonce):])
+		ok = len(d.Nonce) >= 8 && bytes.HasPrefix(found, d.Nonce) && claims.Zero(found[len(d.Nonce):])
 	}
 	if ok {
 		return verdict.Pass(verdict.Nonce, hex.EncodeToString(found))
@@ -109,16 +113,20 @@ func (p *Policy) freshness(c *claims.Claims, d Demand) verdict.Check {
 
 func (p *Policy) purpose(c *claims.Claims, d Demand) verdict.Check {
 	if c.Keep == nil {
+		if d.ClaimsWanted || p.RequireClaims {
+			return verdict.Fail(verdict.Purpose, "no claims of a Keep", strings.Join(d.Purposes, " or ")).From("docs/evidence.md, claims").
+				Advise("nothing in this evidence says what it is for")
+		}
 		return verdict.Check{}
 	}
-	want := d.Purpose
-	if want == "" {
-		want = "file"
+	want := d.Purposes
+	if len(want) == 0 {
+		want = []string{"file"}
 	}
-	if c.Keep.Purpose == want {
-		return verdict.Pass(verdict.Purpose, want)
+	if slices.Contains(want, c.Keep.Purpose) {
+		return verdict.Pass(verdict.Purpose, c.Keep.Purpose)
 	}
-	return verdict.Fail(verdict.Purpose, c.Keep.Purpose, want).From("docs/evidence.md, claims").
+	return verdict.Fail(verdict.Purpose, c.Keep.Purpose, strings.Join(want, " or ")).From("docs/evidence.md, claims").
 		Advise("evidence for one use is not good for another")
 }
 
@@ -127,12 +135,19 @@ func (p *Policy) purpose(c *claims.Claims, d Demand) verdict.Check {
 func (p *Policy) workload(c *claims.Claims, d Demand) []verdict.Check {
 	const hint = "without host data nothing in the hardware's word says which workload runs"
 	if c.HostData == nil {
-		return []verdict.Check{d.software(verdict.Skip(verdict.WorkloadBinding, "evidence of "+c.TEE+" has no host data", hint))}
+		out := []verdict.Check{d.software(verdict.Skip(verdict.WorkloadBinding, "evidence of "+c.TEE+" has no host data", hint))}
+		if p.Workloads != nil { // doing without the binding is not yet doing without the list
+			out = append(out, d.software(verdict.Skip(verdict.Workload, "evidence of "+c.TEE+" names no workload", "").Want(oneOf(p.Workloads)).From("policy: workloads")))
+		}
+		return out
 	}
-	if zero(c.HostData) {
+	if claims.Zero(c.HostData) && p.Workloads != nil {
+		return []verdict.Check{verdict.Fail(verdict.Workload, "host data of zeros: no workload is named", oneOf(p.Workloads)).From("policy: workloads")}
+	}
+	if claims.Zero(c.HostData) {
 		return []verdict.Check{d.software(verdict.Skip(verdict.WorkloadBinding, "the host data is zero: no workload is named", hint))}
 	}
-	if len(c.HostData) > 32 && !zero(c.HostData[32:]) {
+	if len(c.HostData) > 32 && !claims.Zero(c.HostData[32:]) {
 		if p.Workloads == nil && c.Keep == nil {
 			// Somebody else's use of the field: no workload of ours, and none was asked for.
 			return []verdict.Check{d.software(verdict.Skip(verdict.WorkloadBinding, "host data that is no digest of 32 bytes, "+c.HostData.String(), hint))}
@@ -191,15 +206,6 @@ func oneOf(list []Digest) string {
 		s = append(s, d.String())
 	}
 	return "one of " + strings.Join(s, ", ")
-}
-
-func zero(b []byte) bool {
-	for _, x := range b {
-		if x != 0 {
-			return false
-		}
-	}
-	return true
 }
 
 func keys(m map[string]section) []string {

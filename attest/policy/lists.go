@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/donjon-tee/donjon/attest/claims"
 )
 
 // Version is a version such as 1.55.22, compared number by number. nil: none.
@@ -100,7 +102,7 @@ func sized(key string, list []Digest, sizes ...int) error {
 		if !ok {
 			return fmt.Errorf("%s: found %d bytes, wanted %s", key, len(d), ints(sizes))
 		}
-		if zero(d) && (key == "launch_digests" || key == "id_keys" || key == "author_keys" || key == "chip_ids") {
+		if claims.Zero(d) && (key == "launch_digests" || key == "id_keys" || key == "author_keys" || key == "chip_ids") {
 			return errors.New(key + ": found zero, which names nothing")
 		}
 	}

@@ -38,6 +38,10 @@ type Policy struct {
 	// Absent: none is named, and the check workload is not made.
 	Workloads []Digest `toml:"workloads"`
 
+	// RequireClaims refuses evidence that comes without the claims of a Keep of Donjon's
+	// (its key, purpose and instance): a bare report is anybody's who has read it.
+	RequireClaims bool `toml:"require_claims"`
+
 	// SimulatedRoots names roots (SHA-256 of their DER) that are no vendor's;
 	// evidence under any other such root is not genuine. AllowSimulated admits
 	// what is under one of them.
@@ -155,10 +159,41 @@ func Parse(b []byte) (*Policy, error) {
 		}
 		return nil, &Error{Err: err}
 	}
+	var plain map[string]any
+	if err := toml.Unmarshal(b, &plain); err != nil {
+		return nil, &Error{Err: err}
+	}
+	if err := spelled("", plain); err != nil {
+		return nil, &Error{Err: err}
+	}
 	if err := p.check(); err != nil {
 		return nil, &Error{Err: err}
 	}
 	return p, nil
+}
+
+// spelled refuses keys in other letters than these: the decoder takes Allow_Debug for
+// allow_debug, and of the two the last one. Every key but the products under floors is
+// in lower case.
+func spelled(table string, v any) error {
+	switch v := v.(type) {
+	case map[string]any:
+		for k, inner := range v {
+			if table != "snp.floors" && k != strings.ToLower(k) {
+				return fmt.Errorf("unknown key %.80q: keys are in lower case", strings.TrimPrefix(table+"."+k, "."))
+			}
+			if err := spelled(strings.TrimPrefix(table+"."+k, "."), inner); err != nil {
+				return err
+			}
+		}
+	case []any:
+		for _, inner := range v {
+			if err := spelled(table, inner); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Default is what evidence is judged by without a policy: every TEE with the

@@ -231,7 +231,7 @@ func (s *SNP) idBlock(r *claims.SNPClaims) verdict.Check {
 	} {
 		switch {
 		case x.list == nil:
-		case x.nonzero && zero(x.found):
+		case x.nonzero && claims.Zero(x.found):
 			return verdict.Fail(verdict.IDBlock, "no "+strings.TrimSpace(x.what), oneOf(x.list)).From(source).
 				Advise("the launch was not signed")
 		case !contains(x.list, x.found):

@@ -19,7 +19,7 @@ func (s *SNP) platforms(r *claims.SNPClaims) verdict.Check {
 		return verdict.Skip(verdict.Platforms, "the VLEK's certificate, which names the provider, is not at hand", "give the VLEK").From(source)
 	case r.SigningKey == "vlek" && s.CSPs != nil && !has(s.CSPs, r.CSP):
 		return verdict.Fail(verdict.Platforms, "a VLEK of "+r.CSP, wantOne(s.CSPs)).From(source)
-	case s.ChipIDs != nil && zero(r.ChipID):
+	case s.ChipIDs != nil && claims.Zero(r.ChipID):
 		return verdict.Fail(verdict.Platforms, "a hidden chip id", oneOf(s.ChipIDs)).From(source).Advise("the host hides it (MASK_CHIP_ID), or a VLEK signed")
 	case s.ChipIDs != nil && !s.chip(r.ChipID):
 		return verdict.Fail(verdict.Platforms, "chip "+r.ChipID.String(), oneOf(s.ChipIDs)).From(source)
@@ -36,7 +36,7 @@ func (s *SNP) platforms(r *claims.SNPClaims) verdict.Check {
 func (s *SNP) chip(id claims.Hex) bool {
 	for _, d := range s.ChipIDs {
 		n := len(d)
-		if len(id) == 64 && !zero(d) && string(id[:n]) == string(d) && zero(id[n:]) {
+		if len(id) == 64 && !claims.Zero(d) && string(id[:n]) == string(d) && claims.Zero(id[n:]) {
 			return true
 		}
 	}

@@ -44,7 +44,7 @@ var (
 	chip = strings.Repeat("0c", 64)
 )
 
-func TestSNPSection(t *testing.T) {
+func TestT11T21SNPSection(t *testing.T) {
 	turin := func(c *claims.Claims) {
 		fmc := uint8(1)
 		tcb := claims.SNPTCB{FMC: &fmc, BootLoader: 1, TEE: 1, SNP: 4, Microcode: 81}

@@ -89,7 +89,7 @@ func (s *TDX) check() error {
 		}
 	}
 	for _, d := range s.ServiceTDs {
-		if zero(d) {
+		if claims.Zero(d) {
 			return fmt.Errorf("service_tds: zero is no service TD")
 		}
 	}
@@ -151,7 +151,7 @@ func (s *TDX) attributes(t *claims.TDXClaims) []verdict.Check {
 	default:
 		out = append(out, verdict.Fail(verdict.Attributes, "SEPT_VE_DISABLE is 0", "1").From(from).Advise("the host could inject #VE on private pages; start the TD with SEPT_VE_DISABLE"))
 	}
-	bound := len(t.MRServiceTD) > 0 && !zero(t.MRServiceTD)
+	bound := len(t.MRServiceTD) > 0 && !claims.Zero(t.MRServiceTD)
 	named := bound && contains(s.ServiceTDs, t.MRServiceTD)
 	switch {
 	case a&tdxMigratable == 0:
@@ -184,7 +184,7 @@ func value(p *uint64, absent uint64) uint64 {
 func (s *TDX) module(t *claims.TDXClaims) []verdict.Check {
 	var out []verdict.Check
 	found := fmt.Sprintf("MRSIGNERSEAM %s, SEAMATTRIBUTES %s", t.MRSignerSEAM, t.SEAMAttributes)
-	if zero(t.MRSignerSEAM) && zero(t.SEAMAttributes) {
+	if claims.Zero(t.MRSignerSEAM) && claims.Zero(t.SEAMAttributes) {
 		out = append(out, verdict.Pass(verdict.SEAMModule, "Intel's, without debugging").From("THREATS T22; TDX ABI, TEE_TCB_INFO"))
 	} else {
 		out = append(out, verdict.Fail(verdict.SEAMModule, found, "zero in both: Intel's module, without debugging").From("THREATS T22; TDX ABI, TEE_TCB_INFO"))

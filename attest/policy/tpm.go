@@ -108,8 +108,8 @@ func (s *TPM) appraise(c *claims.Claims, d Demand, p *Policy) []verdict.Check {
 	return append(out, d.unpinned(measuredPCRs(c.TPM.PCRs, 0, 4, 9, 11)))
 }
 
-// keys judges the attestation key. A key that the list names is endorsed by it:
-// SettleEndorsement then drops the verifier's word that nothing else does.
+// keys judges the attestation key. A key that the list names is endorsed by it, and
+// attest lets that take the place of the verifier's word that nothing else does.
 func (s *TPM) keys(c *claims.TPMClaims) []verdict.Check {
 	if s.AttestationKeys == nil {
 		return nil
@@ -123,18 +123,6 @@ func (s *TPM) keys(c *claims.TPMClaims) []verdict.Check {
 		out = append(out, verdict.Pass(verdict.AKEndorsed, "the policy names the key "+c.AKSHA256.String()).From(source))
 	}
 	return out
-}
-
-// SettleEndorsement drops "not made" of the check ak-endorsed where the policy's own
-// word, after it in the list, is that it passed. All else stays as it is.
-func SettleEndorsement(checks []verdict.Check) []verdict.Check {
-	passed := func(c verdict.Check) bool { return c.Code == verdict.AKEndorsed && c.Status == verdict.Passed }
-	if !slices.ContainsFunc(checks, passed) {
-		return checks
-	}
-	return slices.DeleteFunc(slices.Clone(checks), func(c verdict.Check) bool {
-		return c.Code == verdict.AKEndorsed && c.Status == verdict.NotMade
-	})
 }
 
 // comparePCRs compares the registers that a policy names with those that were signed.
@@ -151,7 +139,7 @@ func comparePCRs(want map[string][]Digest, found map[int]claims.Hex, source stri
 			out = append(out, verdict.Fail(verdict.PCRs, fmt.Sprintf("PCR %d: %s", i, v), oneOf(list)).From(source))
 		default:
 			same = append(same, strconv.Itoa(i))
-			held[i] = !zero(v)
+			held[i] = !claims.Zero(v)
 		}
 	}
 	if len(same) > 0 {

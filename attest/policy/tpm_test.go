@@ -127,28 +127,6 @@ func TestTPMBesideTEE(t *testing.T) {
 	}
 }
 
-func TestSettleEndorsement(t *testing.T) {
-	skip := verdict.Skip(verdict.AKEndorsed, "nothing", "")
-	pass, fail := verdict.Pass(verdict.AKEndorsed, "named"), verdict.Fail(verdict.AKEndorsed, "", "")
-	other := verdict.Skip(verdict.AKRestricted, "", "")
-	for _, c := range []struct {
-		in   []verdict.Check
-		want verdict.Outcome
-		n    int
-	}{
-		{[]verdict.Check{skip, pass}, verdict.Admitted, 1},
-		{[]verdict.Check{skip}, verdict.CannotTell, 1},
-		{[]verdict.Check{fail, pass}, verdict.NotGenuine, 2},
-		{[]verdict.Check{skip, pass, other}, verdict.CannotTell, 2},
-	} {
-		n := len(c.in)
-		got := SettleEndorsement(c.in)
-		if verdict.Conclude(got) != c.want || len(got) != c.n || len(c.in) != n || c.in[0].Found == "" && c.in[0].Status == "" {
-			t.Errorf("%+v: found %+v", c.in, got)
-		}
-	}
-}
-
 func nitroClaims(at time.Time, debug bool) *claims.Claims {
 	c := &claims.Claims{TEE: claims.Nitro, Nonce: claims.Hex{}, Nitro: &claims.NitroClaims{ModuleID: "i-1-enc2", Timestamp: at, Debug: debug, PCRs: map[int]claims.Hex{}}}
 	for i := range 16 {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/donjon-tee/donjon/attest/collateral"
 	"github.com/donjon-tee/donjon/attest/format"
+	"github.com/donjon-tee/donjon/attest/published"
 	"github.com/donjon-tee/donjon/attest/snp"
 	"github.com/donjon-tee/donjon/attest/verdict"
 )
@@ -36,7 +37,7 @@ func newMilan(b *testing.B) *milan {
 	}
 	m := &milan{report: oracledata.AttestationBytes, key: oracledata.VcekBytes, at: time.Date(2023, 2, 1, 12, 0, 0, 0, time.UTC),
 		roots: oracleRoots(b, snp.Milan, products[0].ARK, products[0].ASK, products[0].ASVK)}
-	if csr := published("../steward/milan.csr.der"); csr != nil {
+	if csr := published.Find(b, "steward/milan.csr.der"); csr != nil {
 		if m.list, err = x509.ParseRevocationList(csr[2540 : 2540+866]); err != nil {
 			b.Fatal(err)
 		}

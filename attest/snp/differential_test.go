@@ -22,6 +22,7 @@ import (
 	"github.com/donjon-tee/donjon/attest/format"
 	"github.com/donjon-tee/donjon/attest/pki"
 	"github.com/donjon-tee/donjon/attest/policy"
+	"github.com/donjon-tee/donjon/attest/published"
 	"github.com/donjon-tee/donjon/attest/snp"
 	"github.com/donjon-tee/donjon/attest/synthetic"
 	"github.com/donjon-tee/donjon/attest/verdict"
@@ -105,10 +106,10 @@ func milanSubjects(t testing.TB) []*subject {
 	roots := oracleRoots(t, snp.Milan, products[0].ARK, products[0].ASK, products[0].ASVK)
 	at := func(y int) time.Time { return time.Date(y, 6, 1, 12, 0, 0, 0, time.UTC) }
 	out := []*subject{{name: "go-sev-guest's Milan", report: oracledata.AttestationBytes, key: oracledata.VcekBytes, at: at(2023), roots: roots}}
-	if r, k := published("milan-v2.report.bin"), published("milan-v2.vcek.der"); r != nil && k != nil {
+	if r, k := published.Find(t, "snp/milan-v2.report.bin"), published.Find(t, "snp/milan-v2.vcek.der"); r != nil && k != nil {
 		out = append(out, &subject{name: "Milan, VCEK", report: r, key: k, at: at(2024), roots: roots})
 	}
-	if r, k := published("milan-v3-vlek.report.bin"), published("milan-v3-vlek.vlek.der"); r != nil && k != nil {
+	if r, k := published.Find(t, "snp/milan-v3-vlek.report.bin"), published.Find(t, "snp/milan-v3-vlek.vlek.der"); r != nil && k != nil {
 		out = append(out, &subject{name: "Milan, VLEK", report: r, key: k, vlek: true, at: at(2025), roots: roots})
 	}
 	if len(out) < 3 {

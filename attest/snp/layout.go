@@ -117,7 +117,7 @@ func Layout(report []byte) ([]layout.Field, error) {
 			}
 		case asReserved:
 			l.Note = "zero"
-			if !zero(b) {
+			if !claims.Zero(b) {
 				l.Note = "reserved: must be zero"
 			}
 		case asInteger:
@@ -136,26 +136,17 @@ func little(b []byte) uint64 {
 	return n
 }
 
-func zero(b []byte) bool {
-	for _, x := range b {
-		if x != 0 {
-			return false
-		}
-	}
-	return true
-}
-
 func hexNote(name string, b []byte) string {
 	ff := len(b) > 0
 	for _, x := range b {
 		ff = ff && x == 0xff
 	}
 	switch {
-	case name == "CHIP_ID" && zero(b):
+	case name == "CHIP_ID" && claims.Zero(b):
 		return "hidden by the host"
 	case name == "REPORT_ID_MA" && ff:
 		return "no migration agent"
-	case name == "ID_KEY_DIGEST" && zero(b), name == "AUTHOR_KEY_DIGEST" && zero(b):
+	case name == "ID_KEY_DIGEST" && claims.Zero(b), name == "AUTHOR_KEY_DIGEST" && claims.Zero(b):
 		return "none"
 	case name == "MEASUREMENT":
 		return "the launch digest"

@@ -35,9 +35,9 @@ func (p *path) root() claims.Root {
 	return claims.Root{Name: c.Subject.CommonName, SHA256: h[:], Simulated: p.product == nil}
 }
 
-// maxTries bounds how many chains through certificates of the collateral are tried
-// for one report, whatever came along with it.
-const maxTries = 256
+// maxTries bounds how many intermediates and roots of the collateral are tried for one
+// report, whatever came along with it: a key of pki.MaxRSABits takes some milliseconds.
+const maxTries = 48
 
 // find looks for the leaf's chain: by the pinned intermediate, which needs one
 // signature; else through intermediates of the collateral, to a pinned root or to a
@@ -70,13 +70,22 @@ func (v *Verifier) find(leaf *x509.Certificate, vlek bool, products []Product, o
 		if !mid.IsCA || !bytes.Equal(mid.RawSubject, leaf.RawIssuer) || bytes.Equal(mid.RawSubject, mid.RawIssuer) {
 			continue
 		}
+		if *tries++; *tries > maxTries {
+			worst.err = fmt.Errorf("snp: more than %d certificates to try", maxTries)
+			return worst
+		}
+		// One that did not sign the leaf is not tried under every root.
+		if err := pki.VerifyChain([]*x509.Certificate{leaf, mid}, &v.links); err != nil {
+			worst.err = err
+			continue
+		}
 		roots := rootsFor(mid, products, certs)
 		if len(roots) == 0 {
 			worst.err = fmt.Errorf("snp: the issuer of %s, %s, is neither built in nor at hand", mid.Subject, mid.Issuer)
 		}
 		for _, root := range roots {
 			if *tries++; *tries > maxTries {
-				worst.err = fmt.Errorf("snp: more than %d chains to try", maxTries)
+				worst.err = fmt.Errorf("snp: more than %d certificates to try", maxTries)
 				return worst
 			}
 			got, err := v.through(leaf, mid, root, vlek, products, o)

@@ -5,21 +5,14 @@ import (
 	"crypto/ecdsa"
 	"crypto/x509"
 	"encoding/pem"
-	"os"
-	"path/filepath"
 	"testing"
+
+	"github.com/donjon-tee/donjon/attest/published"
 )
 
 func evidence(t testing.TB, name string) []byte {
 	t.Helper()
-	dir := os.Getenv("DONJON_EVIDENCE")
-	if dir == "" {
-		dir = "../../../shared/evidence"
-	}
-	b, err := os.ReadFile(filepath.Join(dir, "snp", name))
-	if err != nil {
-		t.Skipf("no published evidence here (see docs/testing.md): %v", err)
-	}
+	b := published.Read(t, "snp/"+name)
 	if p, _ := pem.Decode(b); p != nil {
 		return p.Bytes
 	}

@@ -198,8 +198,21 @@ func signerOf(c *x509.Certificate, r Report, products []Product, certs []*x509.C
 			return true
 		}
 	}
+	if !amdExtensions(c) {
+		return false // another vendor's, beside the evidence for its own
+	}
 	for _, mid := range certs {
 		if mid.IsCA && bytes.Equal(c.RawIssuer, mid.RawSubject) && !amd(mid, products) {
+			return true
+		}
+	}
+	return false
+}
+
+// amdExtensions says whether the certificate has any extension of AMD's.
+func amdExtensions(c *x509.Certificate) bool {
+	for _, x := range c.Extensions {
+		if len(x.Id) > len(kdsArc) && x.Id[:len(kdsArc)].Equal(kdsArc) {
 			return true
 		}
 	}

@@ -156,9 +156,15 @@ func dcapGood() []dcapCase {
 		{name: "FMSPC in capitals", version: 4, body: 2, edit: func(s *Scene) { s.TCBInfo.FMSPC = "5EC06F000000" }},
 		{name: "the root left out of the quote", version: 4, body: 2, edit: func(s *Scene) { s.Quote.Chain = s.Intel.ChainPEM(&s.Intel.PCK, &s.Intel.CA) }},
 		{name: "a TDX 1.0 module", version: 4, body: 2, edit: func(s *Scene) { copy(s.Quote.Body, []byte{5, 0, 2}) }},
-		{name: "a stale TCB info with a higher number beside a current one", version: 4, body: 2, edit: func(s *Scene) {
+		{name: "a TCB info with a higher number that has not begun beside a current one", version: 4, body: 2, edit: func(s *Scene) {
+			later := s.Intel.NewTCBInfo(true)
+			later.Evaluation, later.IssueDate, later.NextUpdate = 30, s.Intel.date(30), s.Intel.date(60)
+			later.Levels = later.Levels[2:]
+			s.beside(later)
+		}},
+		{name: "a stale TCB info with a lower number beside a current one", version: 4, body: 2, edit: func(s *Scene) {
 			stale := s.Intel.NewTCBInfo(true)
-			stale.Evaluation, stale.IssueDate, stale.NextUpdate = 30, s.Intel.date(-60), s.Intel.date(-30)
+			stale.Evaluation, stale.IssueDate, stale.NextUpdate = 2, s.Intel.date(-60), s.Intel.date(-30)
 			stale.Levels = stale.Levels[2:]
 			s.beside(stale)
 		}},

@@ -336,6 +336,14 @@ func dcapLevels() []dcapCase {
 		td("module identity of another signer", 3, verdict.TDXModule, func(s *Scene) { s.TCBInfo.Modules[1].MRSigner = "11" + zero48[2:] }),
 		td("TD to be launched anew", 3, verdict.TCBStatus, func(s *Scene) { s.Quote.Body[TDTEETCBSVN] = 6 }),
 		td("TD that runs on an unsupported module", 3, verdict.TCBStatus, func(s *Scene) { s.Quote.Body[TDTEETCBSVN2] = 1 }),
+		td("revoked by a stale TCB info whose number is higher than the current one's", 2, verdict.TCBStatus, func(s *Scene) {
+			stale := s.Intel.NewTCBInfo(true)
+			stale.Evaluation, stale.IssueDate, stale.NextUpdate = 30, s.Intel.date(-60), s.Intel.date(-30)
+			stale.Levels = stale.Levels[2:]
+			s.beside(stale)
+		}),
+		td("TD that runs on a revoked module", 3, verdict.TCBStatus, func(s *Scene) { s.Quote.Body[TDTEETCBSVN2] = 4 }),
+		td("TD that runs on a module out of date", 3, verdict.TCBStatus, func(s *Scene) { s.Quote.Body[TDTEETCBSVN2] = 6 }),
 		td("open advisory", 1, verdict.Advisories, func(s *Scene) { s.TCBInfo.Levels[0].Advisories = []string{"INTEL-SA-00615"} }),
 		td("QE level with an open advisory", 1, verdict.Advisories, func(s *Scene) { s.Identity.Levels[0].Advisories = []string{"INTEL-SA-00615"} }),
 	}
@@ -373,6 +381,5 @@ func dcapPolicies() []dcapCase {
 		sgx("enclave with an unknown attribute", verdict.Attributes, SGXAttributes+1, 0x80),
 		sgx("enclave with an unknown XFRM bit", verdict.Attributes, SGXAttributes+15, 0x40),
 		sgx("enclave with unknown MISCSELECT", verdict.Attributes, SGXMiscSelect, 0x80),
-		sgx("CONFIGID that is longer than a digest", verdict.WorkloadBinding, SGXConfigID+40, 1),
 	}
 }

@@ -168,14 +168,20 @@ func (q TPMQuote) Message() []byte {
 		q.Raw, tpm2b(w.Sum(nil)), q.Tail)
 }
 
-// JSON is the quote in the form tpm.FormQuote.
-func (q TPMQuote) JSON() ([]byte, error) {
-	message := q.Message()
+// signed is the message and its TPMT_SIGNATURE.
+func (q TPMQuote) signed() (message, signature []byte, err error) {
 	signer := q.Signer
 	if signer == nil {
 		signer = q.Key
 	}
-	sig, err := signer.Sign(message)
+	message = q.Message()
+	signature, err = signer.Sign(message)
+	return message, signature, err
+}
+
+// JSON is the quote in the form tpm.FormQuote.
+func (q TPMQuote) JSON() ([]byte, error) {
+	message, sig, err := q.signed()
 	if err != nil {
 		return nil, err
 	}
@@ -217,12 +223,7 @@ func (q TPMQuote) sent() []string {
 // AzureJSON is the quote in the form tpm.FormAzure: with an HCL report, which HCL
 // makes, and a VCEK in DER. The key must be one of RSASSA with SHA-256.
 func (q TPMQuote) AzureJSON(hcl, vcek []byte) ([]byte, error) {
-	message := q.Message()
-	signer := q.Signer
-	if signer == nil {
-		signer = q.Key
-	}
-	sig, err := signer.Sign(message)
+	message, sig, err := q.signed()
 	if err != nil {
 		return nil, err
 	}

@@ -99,7 +99,7 @@ func path(leaf *x509.Certificate, pool []*x509.Certificate, o *format.Options) [
 				continue
 			}
 			tried++
-			if holds := c.CheckSignatureFrom(p) == nil; next == nil || holds {
+			if holds := pki.CheckKey(p.PublicKey) == nil && c.CheckSignatureFrom(p) == nil; next == nil || holds {
 				next = p
 				if holds {
 					break

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+
+	"github.com/donjon-tee/donjon/attest/strict"
 )
 
 // Bounds, in bytes. The HCL report stands in a TPM's NV index of 2,600 bytes.
@@ -117,7 +119,7 @@ const akName = "HCLAkPub"
 
 // parseRuntime reads runtime data. Members that are not needed here may be any.
 func parseRuntime(b []byte) (*runtime, error) {
-	if err := unambiguous(b); err != nil {
+	if err := strict.JSON(b, limits()); err != nil {
 		return nil, fmt.Errorf("tpm: runtime data: %w", err)
 	}
 	var top map[string]json.RawMessage

@@ -1,16 +1,15 @@
 package tpm
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
-	"unicode/utf8"
+
+	"github.com/donjon-tee/donjon/attest/strict"
 )
 
 // MaxSize bounds evidence in JSON, in bytes: a quote has a few thousand, an event log
@@ -64,7 +63,7 @@ func ParseJSON(b []byte) (Evidence, string, error) {
 	if len(b) > MaxSize {
 		return Evidence{}, "", fmt.Errorf("tpm: found %d bytes, at most %d", len(b), MaxSize)
 	}
-	if err := unambiguous(b); err != nil {
+	if err := strict.JSON(b, limits()); err != nil {
 		return Evidence{}, "", fmt.Errorf("tpm: %w", err)
 	}
 	form, parse := FormQuote, parseQuote
@@ -234,65 +233,5 @@ func (t *text) pcrs(raw json.RawMessage) [][]byte {
 	return out
 }
 
-// Bounds on JSON: nesting, and names, values and brackets in all. Real evidence and
-// runtime data have some 60.
-const (
-	maxDepth  = 8
-	maxTokens = 2048
-)
-
-// unambiguous says why b is not one JSON object with one meaning: invalid UTF-8, which
-// decoders replace, a member that stands twice, trailing data, deep nesting.
-func unambiguous(b []byte) error {
-	if !utf8.Valid(b) {
-		return errors.New("json: the text is not UTF-8")
-	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.UseNumber()
-	type level struct {
-		names map[string]bool // nil: an array
-		value bool            // a name was read, its value comes
-	}
-	var stack []level
-	for n := 0; ; n++ {
-		first := n == 0
-		if n > maxTokens {
-			return fmt.Errorf("json: more than %d names and values", maxTokens)
-		}
-		tok, err := d.Token()
-		if err == io.EOF && !first && len(stack) == 0 {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("json: %w", err)
-		}
-		if len(stack) == 0 && (!first || tok != json.Delim('{')) {
-			return errors.New("json: wanted one object and nothing after it")
-		}
-		if tok == json.Delim('}') || tok == json.Delim(']') {
-			stack = stack[:len(stack)-1]
-			continue
-		}
-		if n := len(stack); n > 0 && stack[n-1].names != nil {
-			top := &stack[n-1]
-			if !top.value {
-				name, _ := tok.(string)
-				if top.names[name] {
-					return fmt.Errorf("json: the member %.40q stands twice", name)
-				}
-				top.names[name], top.value = true, true
-				continue
-			}
-			top.value = false
-		}
-		switch tok {
-		case json.Delim('{'):
-			stack = append(stack, level{names: map[string]bool{}})
-		case json.Delim('['):
-			stack = append(stack, level{})
-		}
-		if len(stack) > maxDepth {
-			return fmt.Errorf("json: nested more than %d levels", maxDepth)
-		}
-	}
-}
+// limits on JSON: real evidence and runtime data have some 60 values.
+func limits() strict.Limits { return strict.Limits{Depth: 8, Values: 1024} }

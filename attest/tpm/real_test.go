@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/x509"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -13,22 +11,10 @@ import (
 
 	"github.com/donjon-tee/donjon/attest/claims"
 	"github.com/donjon-tee/donjon/attest/format"
+	"github.com/donjon-tee/donjon/attest/published"
 	"github.com/donjon-tee/donjon/attest/snp"
 	"github.com/donjon-tee/donjon/attest/verdict"
 )
-
-func evidence(t testing.TB, name string) []byte {
-	t.Helper()
-	dir := os.Getenv("DONJON_EVIDENCE")
-	if dir == "" {
-		dir = "../../../shared/evidence"
-	}
-	b, err := os.ReadFile(filepath.Join(dir, name))
-	if err != nil {
-		t.Skipf("no published evidence here (see docs/testing.md): %v", err)
-	}
-	return b
-}
 
 // check is the first check with that code; the zero Check where there is none.
 func check(r format.Result, c verdict.Code) verdict.Check {
@@ -50,7 +36,7 @@ func statuses(t *testing.T, r format.Result, want map[verdict.Code]verdict.Statu
 }
 
 func TestRealQuote(t *testing.T) {
-	e, form, err := ParseJSON(evidence(t, "tpm/quote.json"))
+	e, form, err := ParseJSON(published.Read(t, "tpm/quote.json"))
 	if err != nil || form != FormQuote {
 		t.Fatal(form, err)
 	}
@@ -111,7 +97,7 @@ func snpClaims(t *testing.T, c *Composite) *claims.Claims {
 }
 
 func TestRealComposite(t *testing.T) {
-	e, form, err := ParseJSON(evidence(t, "tpm/azure-snp-vtpm.json"))
+	e, form, err := ParseJSON(published.Read(t, "tpm/azure-snp-vtpm.json"))
 	if err != nil || form != FormAzure {
 		t.Fatal(form, err)
 	}
@@ -159,8 +145,8 @@ func rtmrs(quote []byte) (out [4]claims.Hex) {
 }
 
 func TestRealCCEL(t *testing.T) {
-	log := evidence(t, "tdx/quote-v4-live.ccel.bin")
-	signed := rtmrs(evidence(t, "tdx/quote-v4-live.bin"))
+	log := published.Read(t, "tdx/quote-v4-live.ccel.bin")
+	signed := rtmrs(published.Read(t, "tdx/quote-v4-live.bin"))
 	k := CheckRTMRs(log, signed)
 	if k.Status != verdict.Passed || k.Found != "replays to RTMR0, RTMR1, RTMR2" {
 		t.Fatalf("found %+v", k)

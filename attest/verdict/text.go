@@ -15,10 +15,37 @@ func (v *Verdict) Headline() string {
 		Refused:    "genuine, and REFUSED",
 		CannotTell: "CANNOT TELL: something that is demanded could not be checked",
 	}[v.Outcome]
+	if v.Outcome == Admitted && v.platformOnly() {
+		s = "genuine, and the platform is admitted; what runs on it was not judged"
+	}
+	if v.Outcome == Refused && v.unsettled() {
+		s = "REFUSED, and whether it is genuine could not be checked"
+	}
 	if v.Simulated {
 		s = "SIMULATED, no hardware vouches: " + s
 	}
 	return s
+}
+
+// platformOnly says that nobody asked which program runs.
+func (v *Verdict) platformOnly() bool {
+	for _, c := range v.Checks {
+		if c.Code == RuntimePinned && c.Status == NotMade && c.Informal {
+			return true
+		}
+	}
+	return false
+}
+
+// unsettled says that something was not checked, waived or not, without which nobody
+// can say that the evidence is genuine.
+func (v *Verdict) unsettled() bool {
+	for _, c := range v.Checks {
+		if info, ok := lookup(c.Code); ok && info.Kind == Genuineness && !info.Waivable && c.Status == NotMade && !c.Informal {
+			return true
+		}
+	}
+	return false
 }
 
 // Text is the verdict for people. Whatever came from evidence is escaped, so that it

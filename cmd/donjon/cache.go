@@ -41,10 +41,12 @@ func newCacheCommand(a *app) *cobra.Command {
 }
 
 // The other folders of the cache, beside the kernels: compiled code that Keeps
-// handed out (authenticated by them), and which kernels boot with KVM here.
+// handed out (authenticated by them), which kernels boot with KVM here, and vendor
+// data. What verify has seen of collateral is no cache and not in here.
 var cacheFolders = [...]struct{ name, what string }{
 	{"blobs", "compiled code"},
 	{"kvm", "results of trying KVM"},
+	{fetchedFolder, "vendor data for verifying"},
 }
 
 type cacheReport struct {

@@ -63,13 +63,16 @@ func (f *vendorFlags) register(c *cobra.Command) {
 	c.Flags().BoolVar(&f.offline, "offline", false, "ask nobody; what the cache has is used however old")
 }
 
+// fetchedFolder is where fetched collateral is, below the cache.
+const fetchedFolder = "collateral"
+
 // collateralDir is the folder of the cache.
 func (a *app) collateralDir() (fetch.Dir, error) {
 	dir := a.cacheDir()
 	if dir == "" {
 		return "", failHint(statusFailed, "set XDG_CACHE_HOME to a folder of this user", errors.New("this user has no home folder for the cache"))
 	}
-	return fetch.Dir(filepath.Join(dir, "collateral")), nil
+	return fetch.Dir(filepath.Join(dir, fetchedFolder)), nil
 }
 
 // vendorRoots are the certificates built in: AMD's roots and intermediates, Intel's

@@ -128,7 +128,7 @@ func (a *app) printCollateral(r collateralReport) error {
 		if l.Expired {
 			ended++
 		}
-		fmt.Fprintf(w, "%s %s\t%s\t%s\n", a.mark(!l.Expired && !l.Future), l.Kind, printable(strings.ReplaceAll(describe(l), "\t", " ")), end)
+		fmt.Fprintf(w, "%s %s\t%s\t%s\n", a.mark(!l.Expired && !l.Future), l.Kind, oneLine(describe(l)), end)
 	}
 	if err := w.Flush(); err != nil {
 		return err

@@ -17,22 +17,41 @@ import (
 	"testing"
 
 	"github.com/donjon-tee/donjon/attest/claims"
+	"github.com/donjon-tee/donjon/attest/published"
 )
 
-func published(t *testing.T, name string) (path string, b []byte) {
-	t.Helper()
-	dir := os.Getenv("DONJON_EVIDENCE")
-	if dir == "" {
-		dir = "../../../shared/evidence"
+// Vendor data counts as cache: it is listed, and cleaned away.
+func TestCacheHoldsCollateral(t *testing.T) {
+	dir := t.TempDir()
+	if status, out, errs := at(t, dir, "cache", "list"); status != 0 || !strings.Contains(out, "vendor data for verifying: 0 files") {
+		t.Fatalf("an empty cache: found status %d\n%s%s", status, out, errs)
 	}
-	path, err := filepath.Abs(filepath.Join(dir, name))
-	if err == nil {
-		b, err = os.ReadFile(path)
+	for _, name := range []string{"donjon/collateral/key.json", "donjon/other/file"} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("{}"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err != nil {
-		t.Skipf("no published evidence here (see docs/testing.md): %v", err)
+	if _, out, _ := at(t, dir, "cache", "list"); !strings.Contains(out, "vendor data for verifying: 1 files, 2 bytes") {
+		t.Errorf("one file of 2 bytes:\n%s", out)
 	}
-	return path, b
+	if status, _, errs := at(t, dir, "cache", "clean"); status != 0 {
+		t.Errorf("clean: found status %d, %s", status, errs)
+	}
+	if _, out, _ := at(t, dir, "cache", "list"); !strings.Contains(out, "vendor data for verifying: 0 files") {
+		t.Errorf("after clean:\n%s", out)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "donjon/other/file")); err != nil {
+		t.Errorf("clean took what is no cache: %v", err)
+	}
+}
+
+// file is the path of a published file.
+func file(t *testing.T, name string) string {
+	published.Read(t, name)
+	return filepath.Join(published.Dir(t), name)
 }
 
 // at runs a command line with a cache of its own.
@@ -80,12 +99,12 @@ func newVendorServer() *vendorServer {
 
 // The key server: a chain, a key and (from 2022, ended) a list; then it is down.
 func TestCollateralOfAMD(t *testing.T) {
-	report, raw := published(t, "snp/milan-v2.report.bin")
-	_, ask := published(t, "snp/roots/milan-ask.der")
-	_, ark := published(t, "snp/roots/milan-ark.der")
-	_, vcek := published(t, "snp/milan-v2.vcek.der")
-	_, wrong := published(t, "snp/milan-v2.vcek-wrong-tcb.der")
-	_, csr := published(t, "steward/milan.csr.der")
+	report, raw := file(t, "snp/milan-v2.report.bin"), published.Read(t, "snp/milan-v2.report.bin")
+	ask := published.Read(t, "snp/roots/milan-ask.der")
+	ark := published.Read(t, "snp/roots/milan-ark.der")
+	vcek := published.Read(t, "snp/milan-v2.vcek.der")
+	wrong := published.Read(t, "snp/milan-v2.vcek-wrong-tcb.der")
+	csr := published.Read(t, "steward/milan.csr.der")
 	v := newVendorServer()
 	key := "/vcek/v1/Milan/" + hex.EncodeToString(raw[0x1a0:0x1e0]) + "?blSPL=03&teeSPL=00&snpSPL=08&ucodeSPL=115"
 	chain := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ask}), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ark})...)
@@ -156,7 +175,7 @@ func TestCollateralOfAMD(t *testing.T) {
 		t.Errorf("a changed bundle: found status %d, %s", status, errs)
 	}
 	// What the vendor never signed does not enter.
-	other, _ := published(t, "snp/milan-v2.vcek-wrong-signer.der")
+	other := file(t, "snp/milan-v2.vcek-wrong-signer.der")
 	if status, out, errs := at(t, two, "collateral", "import", other); status != 1 || !strings.Contains(out, "does not hold") {
 		t.Errorf("a key by another signer: found status %d\n%s%s", status, out, errs)
 	}
@@ -164,8 +183,8 @@ func TestCollateralOfAMD(t *testing.T) {
 
 // A PCCS with a certificate of its own, over TLS. Everything it has has ended.
 func TestCollateralOfPCCS(t *testing.T) {
-	quote, _ := published(t, "tdx/quote-v4.bin")
-	_, raw := published(t, "tdx/quote-v4.collateral.json")
+	quote := file(t, "tdx/quote-v4.bin")
+	raw := published.Read(t, "tdx/quote-v4.collateral.json")
 	var f map[string]string
 	if err := json.Unmarshal(raw, &f); err != nil {
 		t.Fatal(err)

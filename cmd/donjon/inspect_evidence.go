@@ -40,7 +40,8 @@ type evidenceOptions struct {
 type inspection struct {
 	Kind string `json:"kind"` // evidence, collateral, event log
 	Form string `json:"form"`
-	// RootKind is vendor, simulated (the one that was named) or unknown.
+	// RootKind is vendor, simulated (the one that was named) or unknown; absent where no
+	// chain was seen to hold up to a root.
 	Root      string            `json:"root,omitempty"`
 	RootKind  string            `json:"root_kind,omitempty"`
 	Appraisal string            `json:"appraisal,omitempty"` // always "not made"
@@ -92,8 +93,8 @@ func inspectFile(a *app, name string, data []byte, o evidenceOptions) error {
 	verified := v.Verify(data, options)
 	r := inspection{Kind: "evidence", Form: e.Form, Appraisal: "not made", Claims: verified.Claims, Aside: e.Aside, Parts: parts(e, data)}
 	for _, c := range verified.Checks {
-		// What a policy would say is verify's business.
-		if info, ok := verdict.Lookup(c.Code); ok && info.Kind == verdict.Genuineness {
+		// What a policy would say, and for which use it is, are verify's business.
+		if info, ok := verdict.Lookup(c.Code); ok && info.Kind == verdict.Genuineness && c.Code != verdict.Purpose {
 			r.Checks = append(r.Checks, c)
 		}
 	}
@@ -114,12 +115,21 @@ func inspectFile(a *app, name string, data []byte, o evidenceOptions) error {
 }
 
 func rootKind(checks []verdict.Check, c *claims.Claims) string {
+	trusted := false
 	for _, k := range checks {
-		if k.Code == verdict.TrustedRoot && k.Status == verdict.Failed {
+		switch {
+		case k.Code == verdict.TrustedRoot && k.Status == verdict.Failed:
 			return "unknown"
+		case k.Code == verdict.TrustedRoot:
+			trusted = k.Status == verdict.Passed
+		case k.Code == verdict.Chain && k.Status == verdict.Failed:
+			return ""
 		}
 	}
-	if c.Root.Simulated {
+	switch {
+	case !trusted:
+		return ""
+	case c.Root.Simulated:
 		return "simulated"
 	}
 	return "vendor"

@@ -15,50 +15,23 @@ import (
 	silicon "github.com/donjon-tee/donjon/silicon/snp"
 )
 
-// A made is evidence in parts, each of which a test may change before it is
-// encoded.
-type made struct {
-	silicon *silicon.Silicon
-	other   *silicon.Silicon // another machine's
-	claims  evidence.Claims
-	host    [32]byte
-	// edit changes the finished evidence; guest is the one it came from.
-	edit func(e *evidence.Evidence, guest *silicon.Guest)
-}
-
-func (m made) encode(t *testing.T) []byte {
+// makeEvidence is evidence as the warden makes it, on simulated silicon.
+func makeEvidence(t *testing.T, s *silicon.Silicon) []byte {
 	t.Helper()
-	claims, err := m.claims.Encode()
+	claims, err := evidence.Claims{WorkloadDigest: [32]byte{7}, Nonce: []byte("12345678"), Purpose: evidence.PurposeFile}.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := m.silicon.Guest(silicon.Launch{HostData: m.host}, func() [48]byte { return [48]byte{9} })
+	g := s.Guest(silicon.Launch{HostData: [32]byte{7}}, func() [48]byte { return [48]byte{9} })
 	raw, err := g.Report(evidence.ReportData(claims))
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := evidence.Evidence{Report: raw, Certs: g.Certs(), Claims: claims}
-	if m.edit != nil {
-		m.edit(&e, g)
-	}
-	b, err := e.Encode()
+	b, err := evidence.Evidence{Report: raw, Certs: g.Certs(), Claims: claims}.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return b
-}
-
-func newMade(t *testing.T) made {
-	t.Helper()
-	m := made{host: [32]byte{7}, claims: evidence.Claims{WorkloadDigest: [32]byte{7}, Nonce: []byte("12345678"), Purpose: evidence.PurposeFile}}
-	var err error
-	if m.silicon, err = silicon.Open(t.TempDir()); err != nil {
-		t.Fatal(err)
-	}
-	if m.other, err = silicon.Open(t.TempDir()); err != nil {
-		t.Fatal(err)
-	}
-	return m
 }
 
 func evidenceApp(t *testing.T) (a *app, stdout *bytes.Buffer, state string) {
@@ -82,8 +55,11 @@ func wantStatus(t *testing.T, name string, err error, want int) {
 }
 
 func TestInspectEvidence(t *testing.T) {
-	m := newMade(t)
-	data := m.encode(t)
+	s, err := silicon.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := makeEvidence(t, s)
 	a, stdout, state := evidenceApp(t)
 
 	wantStatus(t, "a machine without a root", inspectFile(a, "evidence", data, evidenceOptions{}), statusNotGenuine)
@@ -91,17 +67,17 @@ func TestInspectEvidence(t *testing.T) {
 		t.Error("looking at evidence made a simulated root")
 	}
 	file := filepath.Join(t.TempDir(), "root.der")
-	if err := os.WriteFile(file, m.silicon.Root(), 0o600); err != nil {
+	if err := os.WriteFile(file, s.Root(), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct {
 		o    evidenceOptions
 		want int
 	}{
-		"fingerprint":       {evidenceOptions{root: m.silicon.RootFingerprint()}, statusDone},
-		"upper case":        {evidenceOptions{root: strings.ToUpper(m.silicon.RootFingerprint())}, statusDone},
+		"fingerprint":       {evidenceOptions{root: s.RootFingerprint()}, statusDone},
+		"upper case":        {evidenceOptions{root: strings.ToUpper(s.RootFingerprint())}, statusDone},
 		"certificate":       {evidenceOptions{root: file}, statusDone},
-		"other fingerprint": {evidenceOptions{root: m.other.RootFingerprint()}, statusNotGenuine},
+		"other fingerprint": {evidenceOptions{root: strings.Repeat("5e", 32)}, statusNotGenuine},
 		"missing file":      {evidenceOptions{root: file + "x"}, statusNotFound},
 		"nonce":             {evidenceOptions{root: file, nonce: "3132333435363738"}, statusDone},
 		"other nonce":       {evidenceOptions{root: file, nonce: "3132333435363739"}, statusNotGenuine},
@@ -112,7 +88,7 @@ func TestInspectEvidence(t *testing.T) {
 
 	stdout.Reset()
 	wantStatus(t, "words", inspectFile(a, "evidence", data, evidenceOptions{root: file}), statusDone)
-	for _, want := range []string{"SIMULATED: chains to root " + m.silicon.RootFingerprint(), "appraisal: not made", "purpose          file", "MEASUREMENT"} {
+	for _, want := range []string{"SIMULATED: chains to root " + s.RootFingerprint(), "appraisal: not made", "purpose          file", "MEASUREMENT"} {
 		if !strings.Contains(stdout.String(), want) {
 			t.Errorf("the words lack %q:\n%s", want, stdout)
 		}

@@ -51,13 +51,16 @@ func newPolicyInitCommand(a *app) *cobra.Command {
 		Long: `init judges EVIDENCE and prints a commented policy that admits what it shows and
 nothing else. What has to be waived for that (a missing revocation list, a TCB
 status, Milan) stands in it by name, with the reason. Debugging, revocation and a
-signature that does not hold are never waived: then nothing is printed, and the
-status is verify's.
+signature that does not hold are never waived, nor is what Intel says of quoting
+enclave and platform: then nothing is printed, and the status is verify's.
 
 The policy says what the evidence says. Whether the program that was measured is the
 one you want is for you to find out: donjon image measure predicts it.`,
 		Args: usageArgs(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := notEmpty(c, "nonce", "at"); err != nil {
+				return err
+			}
 			if f.from == "" {
 				return usageError(fmt.Errorf("--from is missing: which evidence is the policy for"))
 			}

@@ -69,9 +69,9 @@ func (s silent) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 func (a *app) report(err error) int {
 	var quiet silent
 	if err != nil && !errors.As(err, &quiet) {
-		fmt.Fprintf(a.stderr, "donjon: %s\n", printable(err.Error()))
+		fmt.Fprintf(a.stderr, "donjon: %s\n", message(err.Error()))
 		if h := hintOf(err); h != "" {
-			fmt.Fprintf(a.stderr, "hint: %s\n", printable(h))
+			fmt.Fprintf(a.stderr, "hint: %s\n", message(h))
 		}
 	}
 	return statusOf(err)
@@ -109,17 +109,21 @@ func hintOf(err error) string {
 // isUnknownCommand knows cobra's own error, which has no type.
 func isUnknownCommand(err error) bool { return strings.HasPrefix(err.Error(), "unknown command") }
 
+// message is s on one line: file names and texts from evidence stand in it, and a line
+// of their own could say anything (THREATS T30).
+func message(s string) string { return printable(strings.ReplaceAll(s, "\n", "; ")) }
+
 // note prints one line about what goes on, unless --quiet.
 func (a *app) note(format string, args ...any) {
 	if !a.quiet {
-		fmt.Fprintf(a.stderr, "donjon: %s\n", printable(fmt.Sprintf(format, args...)))
+		fmt.Fprintf(a.stderr, "donjon: %s\n", message(fmt.Sprintf(format, args...)))
 	}
 }
 
 // detail prints one line with --verbose.
 func (a *app) detail(format string, args ...any) {
 	if a.verbose && !a.quiet {
-		fmt.Fprintf(a.stderr, "donjon: %s\n", printable(fmt.Sprintf(format, args...)))
+		fmt.Fprintf(a.stderr, "donjon: %s\n", message(fmt.Sprintf(format, args...)))
 	}
 }
 

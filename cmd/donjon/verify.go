@@ -56,7 +56,13 @@ not judged: the status is 12, or 0 with --platform-only.
 exit status: 0 genuine and admitted, 1 failed, 2 wrong usage, 10 malformed or not
 genuine, 11 genuine and refused, 12 something demanded could not be checked.`,
 		Args: usageArgs(cobra.ExactArgs(1)),
-		RunE: func(_ *cobra.Command, args []string) error { return a.verify(f, args[0]) },
+		RunE: func(c *cobra.Command, args []string) error {
+			// An empty variable in a script must not turn a demand into none.
+			if err := notEmpty(c, "policy", "nonce", "at", "event-log", "token", "token-key", "token-audience"); err != nil {
+				return err
+			}
+			return a.verify(f, args[0])
+		},
 	}
 	f.judgeFlags.register(c)
 	f.tokenFlags.register(c)
@@ -65,6 +71,16 @@ genuine, 11 genuine and refused, 12 something demanded could not be checked.`,
 	c.Flags().StringVar(&f.eventLog, "event-log", "", "a TCG or CCEL event `FILE` to replay against the registers that were signed")
 	c.Flags().BoolVar(&f.platformOnly, "platform-only", false, "judge the platform, not which software and workload it runs")
 	return c
+}
+
+// notEmpty refuses flags that are given without a value.
+func notEmpty(c *cobra.Command, flags ...string) error {
+	for _, name := range flags {
+		if f := c.Flags().Lookup(name); f != nil && f.Changed && f.Value.String() == "" {
+			return usageError(fmt.Errorf("--%s: found nothing, wanted a value", name))
+		}
+	}
+	return nil
 }
 
 func (a *app) verify(f verifyFlags, name string) error {
@@ -266,13 +282,16 @@ func (a *app) readCollateral(paths []string) (*collateral.Set, error) {
 			return nil, notFound(p, err)
 		}
 		if !info.IsDir() {
-			before := len(out.Ignored)
-			if err := addCollateral(out, p); err != nil {
+			alone := &collateral.Set{}
+			if err := addCollateral(alone, p); err != nil {
 				return nil, err
 			}
-			if len(out.Ignored) > before {
-				i := out.Ignored[before]
+			if n := len(alone.Certificates) + len(alone.Lists) + len(alone.TCBInfos) + len(alone.QEIdentities); n == 0 && len(alone.Ignored) > 0 {
+				i := alone.Ignored[0]
 				return nil, fail(statusFailed, fmt.Errorf("--collateral %s: nothing of use: %s", i.Name, i.Why))
+			}
+			if err := addCollateral(out, p); err != nil {
+				return nil, err
 			}
 			continue
 		}

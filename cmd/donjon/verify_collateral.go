@@ -44,8 +44,13 @@ func addCollateral(set *collateral.Set, name string) error {
 // collateralFolder takes every regular file of a folder and its subfolders. Links
 // that lead out of the folder are passed over like anything else that is no file.
 func collateralFolder(set *collateral.Set, dir string) error {
+	// A link that was named is followed; WalkDir alone would not even look into it.
+	dir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return fail(statusFailed, fmt.Errorf("--collateral %w", err))
+	}
 	files, total := 0, int64(0)
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}

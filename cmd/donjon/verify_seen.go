@@ -26,7 +26,8 @@ func (a *app) seenCollateral(at string, o *attest.Options) (save func() error, e
 	}
 	dir, err := a.stateDir()
 	if err != nil {
-		return nothing, nil // no home folder: nothing is remembered
+		a.note("no home folder: whether newer collateral was seen before is not known")
+		return nothing, nil
 	}
 	name := filepath.Join(dir, "collateral-seen.json")
 	before, err := readAtMost(name, maxSeenFile)

@@ -67,6 +67,9 @@ func (f *tokenFlags) write(v *verdict.Verdict, key crypto.Signer) error {
 	if key == nil {
 		return nil
 	}
+	if v.At.After(time.Now().Add(time.Minute)) {
+		return usageError(errors.New("--token: found a time of judging in the future (--at): nobody can say now what is true then"))
+	}
 	o := ear.Options{IssuedAt: v.At, Lifetime: f.lifetime, NotAfter: v.At.Add(f.lifetime), Audience: f.audience, Rand: rand.Reader,
 		Verifier: ear.Verifier{Developer: "https://github.com/donjon-tee/donjon", Build: "donjon " + buildVersion().Version}}
 	o.Bearer = v.Claims == nil || v.Claims.Key == nil

@@ -5,21 +5,14 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"os"
-	"path/filepath"
 	"testing"
+
+	"github.com/donjon-tee/donjon/attest/published"
 )
 
 // The digests that the evidence folder's README gives for a published OVMF.
 func TestPublishedDigests(t *testing.T) {
-	dir := os.Getenv("DONJON_EVIDENCE")
-	if dir == "" {
-		dir = "../../../shared/evidence"
-	}
-	fw, err := os.ReadFile(filepath.Join(dir, "snp/measure/ovmf-amdsev-suffix.bin"))
-	if err != nil {
-		t.Skipf("no published evidence here (see docs/testing.md): %v", err)
-	}
+	fw := published.Read(t, "snp/measure/ovmf-amdsev-suffix.bin")
 	empty := sha256.Sum256(nil)
 	for _, c := range []struct {
 		vcpus int

@@ -135,6 +135,7 @@ func TestBadDays(t *testing.T) {
 		}, "breaks off", 4},
 		{"a slow drip", pathOf(crlPath), list, func(_ *vendor, c *Client) http.HandlerFunc {
 			c.TryTime, c.Tries = 50*time.Millisecond, 2
+			c.HTTP = patient{c.HTTP}
 			return func(w http.ResponseWriter, r *http.Request) {
 				_, _ = w.Write([]byte("0"))
 				w.(http.Flusher).Flush()

@@ -5,14 +5,13 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/donjon-tee/donjon/attest/claims"
 	"github.com/donjon-tee/donjon/attest/collateral"
+	"github.com/donjon-tee/donjon/attest/published"
 )
 
 func hexOf(b []byte) string { return hex.EncodeToString(b) }
@@ -112,30 +111,17 @@ func TestImport(t *testing.T) {
 	}
 }
 
-func evidence(t *testing.T, name string) []byte {
-	t.Helper()
-	dir := os.Getenv("DONJON_EVIDENCE")
-	if dir == "" {
-		dir = "../../../../shared/evidence"
-	}
-	b, err := os.ReadFile(filepath.Join(dir, name))
-	if err != nil {
-		t.Skipf("no published evidence here (see docs/testing.md): %v", err)
-	}
-	return b
-}
-
 // The vendors' own files go through the cache: identified, verified, found again.
 func TestRealFiles(t *testing.T) {
 	s := &collateral.Set{}
 	var roots []*x509.Certificate
 	for _, n := range []string{"sgx/intel-root.der", "snp/roots/milan-ark.der", "snp/roots/turin-ark.der"} {
-		roots = append(roots, collateralOf(t, evidence(t, n)).Certificates...)
+		roots = append(roots, collateralOf(t, published.Read(t, n)).Certificates...)
 	}
 	for _, n := range []string{"snp/roots/milan-ark.der", "snp/roots/milan-ask.der", "snp/milan-v2.vcek.der", "snp/milan-v2.vcek-wrong-signer.der", "snp/milan-v2.vcek-wrong-tcb.der",
 		"snp/roots/turin-ark.der", "snp/roots/turin-ask.der", "snp/turin-v5.vcek.pem",
 		"sgx/quote-v3.collateral.json", "tdx/live.tcbinfo.json", "tdx/live.qeidentity.json", "tdx/live.pck-platform-crl.der", "tdx/live.root-ca-crl.der"} {
-		if err := s.Add(n, evidence(t, n)); err != nil {
+		if err := s.Add(n, published.Read(t, n)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -170,7 +156,7 @@ func TestRealFiles(t *testing.T) {
 	if kept["https://api.trustedservices.intel.com/sgx/certification/v4/pckcrl?ca=platform&encoding=der"] {
 		t.Error("a list without its issuer was kept")
 	}
-	report := evidence(t, "snp/turin-v5.report.bin")
+	report := published.Read(t, "snp/turin-v5.report.bin")
 	chip := report[0x1a0:0x1e0]
 	fmc := report[0x180]
 	tcb := claims.SNPTCB{FMC: &fmc, BootLoader: report[0x181], TEE: report[0x182], SNP: report[0x183], Microcode: report[0x187]}

@@ -272,3 +272,19 @@ func tdxClaims() *claims.Claims {
 func counts(s *collateral.Set) [4]int {
 	return [4]int{len(s.Certificates), len(s.Lists), len(s.TCBInfos), len(s.QEIdentities)}
 }
+
+// patient waits for the beginning of an answer however long it takes, so that a busy
+// machine cannot end a try before its answer begins; the answer's body ends with the
+// try, as always.
+type patient struct{ Doer }
+
+func (p patient) Do(r *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+	resp, err := p.Doer.Do(r.WithContext(ctx))
+	if err == nil {
+		context.AfterFunc(r.Context(), cancel)
+	} else {
+		cancel()
+	}
+	return resp, err
+}
