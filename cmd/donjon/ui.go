@@ -110,8 +110,21 @@ func hintOf(err error) string {
 func isUnknownCommand(err error) bool { return strings.HasPrefix(err.Error(), "unknown command") }
 
 // message is s on one line: file names and texts from evidence stand in it, and a line
-// of their own could say anything (THREATS T30).
-func message(s string) string { return printable(strings.ReplaceAll(s, "\n", "; ")) }
+// of their own could say anything (THREATS T30). What is indented with a bar is quoted,
+// as a Keep's console is, and keeps its lines: they cannot pass for a message.
+func message(s string) string {
+	var b strings.Builder
+	for i, line := range strings.Split(s, "\n") {
+		switch {
+		case i > 0 && strings.HasPrefix(line, "  | "):
+			b.WriteByte('\n')
+		case i > 0:
+			b.WriteString("; ")
+		}
+		b.WriteString(line)
+	}
+	return printable(b.String())
+}
 
 // note prints one line about what goes on, unless --quiet.
 func (a *app) note(format string, args ...any) {
