@@ -22,7 +22,6 @@ import (
 	"github.com/donjon-tee/donjon/attest"
 	"github.com/donjon-tee/donjon/attest/collateral"
 	"github.com/donjon-tee/donjon/attest/ear"
-	"github.com/donjon-tee/donjon/attest/envelope"
 	"github.com/donjon-tee/donjon/attest/evidence"
 	"github.com/donjon-tee/donjon/attest/verdict"
 	"github.com/donjon-tee/donjon/steward/audit"
@@ -194,15 +193,7 @@ func (s *Service) open(r *request) *protocol.Problem {
 	if r.csr, err = parseRequest(r.Request); err != nil {
 		return malformed(err)
 	}
-	e, err := envelope.Open(r.Request)
-	if err != nil {
-		return malformed(err)
-	}
-	own, err := evidence.ParseClaims(e.Binds.Claims)
-	if err != nil {
-		return malformed(fmt.Errorf("the request's evidence: %w", err))
-	}
-	r.challenge = own.Nonce
+	r.challenge = r.csr.nonce
 	r.expires, err = checkChallenge(s.o.Authority.ChallengeKeys(), r.epoch, r.challenge, r.at, ChallengeLife)
 	switch {
 	case errors.Is(err, errChallengeExpired):

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -31,6 +32,9 @@ type parsedRequest struct {
 	key  crypto.PublicKey
 	spki []byte
 	cmw  []byte // the value of id-pe-cmw
+	// nonce is what the evidence's claims say, before anything is verified: it only
+	// decides whether verifying is worth it.
+	nonce []byte
 }
 
 func parseRequest(der []byte) (parsedRequest, error) {
@@ -56,6 +60,19 @@ func parseRequest(der []byte) (parsedRequest, error) {
 	if out.cmw == nil {
 		return parsedRequest{}, errors.New("the request: no extension id-pe-cmw with evidence")
 	}
+	var collection []byte
+	if rest, err := asn1.Unmarshal(out.cmw, &collection); err != nil || len(rest) > 0 {
+		return parsedRequest{}, errors.New("the request: id-pe-cmw holds no CBOR in an OCTET STRING")
+	}
+	e, err := evidence.Parse(collection)
+	if err != nil {
+		return parsedRequest{}, fmt.Errorf("the request: %w", err)
+	}
+	own, err := evidence.ParseClaims(e.Claims)
+	if err != nil {
+		return parsedRequest{}, fmt.Errorf("the request's evidence: %w", err)
+	}
+	out.nonce = own.Nonce
 	return out, nil
 }
 
@@ -89,6 +106,9 @@ func (s *Service) judge(r *request) Code {
 	// Where nothing but the binding fails, the evidence is genuine and made for
 	// something else.
 	for _, c := range v.Deciding() {
+		if c.Code == verdict.Form {
+			return CodeMalformed
+		}
 		if !bindings[c.Code] {
 			return CodeNotGenuine
 		}
