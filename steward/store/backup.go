@@ -130,10 +130,10 @@ func (d *db) Backup(ctx context.Context, w io.Writer) error {
 	return out.w.Flush()
 }
 
-func (tab table) dump(ctx context.Context, t *tx, number int, out *backupWriter) error {
-	names, kinds := tab.split()
+func (t table) dump(ctx context.Context, in *tx, number int, out *backupWriter) error {
+	names, kinds := t.split()
 	var failed error // of the writer, not of the database
-	err := t.each(ctx, "SELECT "+strings.Join(names, ", ")+" FROM "+tab.name+" ORDER BY "+tab.order, nil, func(scan func(...any) error) error {
+	err := in.each(ctx, "SELECT "+strings.Join(names, ", ")+" FROM "+t.name+" ORDER BY "+t.order, nil, func(scan func(...any) error) error {
 		dest := make([]any, len(kinds))
 		for i, k := range kinds {
 			switch k {
@@ -164,7 +164,7 @@ func (tab table) dump(ctx context.Context, t *tx, number int, out *backupWriter)
 	if failed != nil {
 		return failed
 	}
-	return t.d.translate(err)
+	return in.d.translate(err)
 }
 
 // backupReader takes a backup apart, one row in memory at a time.

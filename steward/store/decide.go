@@ -54,6 +54,9 @@ func (d *db) Decide(ctx context.Context, dec Decision) (Receipt, error) {
 	select {
 	case <-j.state:
 		// Nobody has begun it, and now nobody will.
+		if ctx.Err() == nil {
+			return Receipt{}, fmt.Errorf("%w: closed", ErrUnavailable)
+		}
 		return Receipt{}, fmt.Errorf("%w: given up while waiting: %w", ErrBusy, context.Cause(ctx))
 	default:
 	}
@@ -260,8 +263,6 @@ type onceKey struct {
 	digest [32]byte
 	kind   OnceKind
 }
-
-type placeKey struct{ workload, instance string }
 
 type signerKey struct{ signer, name string }
 

@@ -63,8 +63,7 @@ func (d *db) Head(ctx context.Context) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, err
 	}
-	// The last record's epoch, and not the state's: it is what a head is compared
-	// with.
+	// An epoch begins with a record of its own, so the last record is of this one.
 	return Receipt{Seq: s.chain.Seq, Hash: s.chain.Hash, Epoch: s.chain.Epoch}, nil
 }
 
