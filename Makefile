@@ -43,7 +43,7 @@ deps:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		dpkg -s $(PACKAGES) >/dev/null 2>&1 || { apt-get update -q; DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(PACKAGES); } || \
 		echo "apt-get failed: tests that need what is missing skip"; \
-		{ $(CHROMIUM); } >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends chromium || \
+		{ $(CHROMIUM); } >/dev/null || { apt-get update -q; DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends chromium; } || \
 		echo "no chromium: the Steward's pages are not tried in a browser"; \
 	else \
 		{ $(CHROMIUM); } >/dev/null || echo "missing: chromium, without which these tests skip: the Steward's pages in a browser (steward/web)"; \

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/donjon-tee/donjon/attest/evidence"
 	"github.com/donjon-tee/donjon/keep"
 	"github.com/donjon-tee/donjon/link"
 	silicon "github.com/donjon-tee/donjon/silicon/snp"
@@ -224,6 +225,13 @@ func TestRenewalAndTheEnd(t *testing.T) {
 	}
 	defer old.Close()
 	first := old.ConnectionState().PeerCertificates[0]
+	ev, err := evidence.FromCertificate(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if claims, err := evidence.ParseClaims(ev.Claims); err != nil || claims.PubkeyHash != sha256.Sum256(first.RawSubjectPublicKeyInfo) || claims.WorkloadDigest != w.Digest {
+		t.Errorf("the evidence in the certificate: found %+v, %v", claims, err)
+	}
 	s.stop()
 	r.logs(t, "is not renewed", 90*time.Second)
 	s.start(t)

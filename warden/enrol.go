@@ -348,19 +348,19 @@ func (w *warden) checkCertificates(key tlsKey, r protocol.EnrolResponse) (*enrol
 	if n := len(r.Certificates); n == 0 || n > maxChain {
 		return bad("found %d certificates, wanted 1 to %d", n, maxChain)
 	}
-	var chain []*x509.Certificate
+	var leaf *x509.Certificate
 	between := x509.NewCertPool()
 	for i, der := range r.Certificates {
 		c, err := x509.ParseCertificate(der)
 		if err != nil {
 			return bad("certificate %d: %v", i, err)
 		}
-		if i > 0 {
+		if i == 0 {
+			leaf = c
+		} else {
 			between.AddCert(c)
 		}
-		chain = append(chain, c)
 	}
-	leaf := chain[0]
 	if !slices.Equal(leaf.RawSubjectPublicKeyInfo, key.spki) {
 		return bad("it is for another key")
 	}
@@ -371,21 +371,33 @@ func (w *warden) checkCertificates(key tlsKey, r protocol.EnrolResponse) (*enrol
 	if leaf.NotBefore.After(at) {
 		at = leaf.NotBefore
 	}
-	if _, err := leaf.Verify(x509.VerifyOptions{Roots: w.stewardRoots, Intermediates: between, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
+	ways, err := leaf.Verify(x509.VerifyOptions{Roots: w.stewardRoots, Intermediates: between, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+	if err != nil {
 		return bad("%v", err)
 	}
 	w.raise(leaf.NotBefore)
 	now := w.now()
-	end := leaf.NotAfter
+	end := now
+	for _, way := range ways { // good as long as one of them is
+		if e := endOf(way); e.After(end) {
+			end = e
+		}
+	}
+	if !now.Before(end) {
+		return bad("it has ended, and now it is %s", now.UTC().Format(time.RFC3339))
+	}
+	e := &enrolment{key: key, notAfter: end, renewAfter: renewal(now, r.RenewAfter, end)}
+	e.cert = &tls.Certificate{Certificate: r.Certificates, PrivateKey: key.private, Leaf: leaf}
+	return e, nil
+}
+
+// endOf is when the first certificate of a chain ends.
+func endOf(chain []*x509.Certificate) time.Time {
+	end := chain[0].NotAfter
 	for _, c := range chain[1:] {
 		if c.NotAfter.Before(end) {
 			end = c.NotAfter
 		}
 	}
-	if !now.Before(end) {
-		return bad("it ended at %s, and now it is %s", end.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
-	}
-	e := &enrolment{key: key, notAfter: end, renewAfter: renewal(now, r.RenewAfter, end)}
-	e.cert = &tls.Certificate{Certificate: r.Certificates, PrivateKey: key.private, Leaf: leaf}
-	return e, nil
+	return end
 }

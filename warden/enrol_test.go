@@ -10,6 +10,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -18,6 +19,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/donjon-tee/donjon/attest"
 	"github.com/donjon-tee/donjon/attest/evidence"
@@ -25,6 +28,7 @@ import (
 	"github.com/donjon-tee/donjon/link"
 	silicon "github.com/donjon-tee/donjon/silicon/snp"
 	"github.com/donjon-tee/donjon/steward/protocol"
+	"github.com/donjon-tee/donjon/warden/http1"
 	"github.com/donjon-tee/donjon/workload"
 )
 
@@ -68,15 +72,15 @@ func TestLiesOfAServer(t *testing.T) {
 		kind link.ExitKind
 		text string
 	}{
-		{"T4 of another authority", leafOf(func(f *fakeSteward) *ca { return authority(t, "servers", authority(t, "root", nil), marker(t)) }, nil), link.ExitRefused, "unknown authority"},
-		{"T4 a workload's certificate", leafOf(func(f *fakeSteward) *ca { return f.workloads }, nil), link.ExitRefused, "not the Steward"},
-		{"T4 of the root itself", leafOf(func(f *fakeSteward) *ca { return f.root }, nil), link.ExitRefused, "not the Steward"},
-		{"T4 under a marked root", func(f *fakeSteward) {
+		{"T04 of another authority", leafOf(func(f *fakeSteward) *ca { return authority(t, "servers", authority(t, "root", nil), marker(t)) }, nil), link.ExitRefused, "unknown authority"},
+		{"T04 a workload's certificate", leafOf(func(f *fakeSteward) *ca { return f.workloads }, nil), link.ExitRefused, "not the Steward"},
+		{"T04 of the root itself", leafOf(func(f *fakeSteward) *ca { return f.root }, nil), link.ExitRefused, "not the Steward"},
+		{"T04 under a marked root", func(f *fakeSteward) {
 			f.root = authority(t, "root", nil, marker(t))
 			f.workloads = authority(t, "workloads", f.root)
 			f.leaf = func() tls.Certificate { return f.under(f.root, serverLeaf()) }
 		}, link.ExitRefused, "not the Steward"},
-		{"T4 below the marked authority", func(f *fakeSteward) {
+		{"T04 below the marked authority", func(f *fakeSteward) {
 			f.leaf = func() tls.Certificate {
 				sub := authority(t, "sub", f.servers)
 				c := f.under(sub, serverLeaf())
@@ -84,12 +88,12 @@ func TestLiesOfAServer(t *testing.T) {
 				return c
 			}
 		}, link.ExitRefused, "not the Steward"},
-		{"T4 another value of the marker", func(f *fakeSteward) {
+		{"T04 another value of the marker", func(f *fakeSteward) {
 			m := marker(t)
 			m.Value = append(slices.Clone(m.Value[:len(m.Value)-1]), '2')
 			f.servers = authority(t, "servers", f.root, m)
 		}, link.ExitRefused, "not the Steward"},
-		{"T4 the marker as another string", func(f *fakeSteward) {
+		{"T04 the marker as another string", func(f *fakeSteward) {
 			m := marker(t)
 			m.Value = append([]byte{0x16}, m.Value[1:]...)
 			f.servers = authority(t, "servers", f.root, m)
@@ -307,7 +311,7 @@ func TestLiesOfTheHost(t *testing.T) {
 			leaf := other.sign(t, serverLeaf(), &k.PublicKey)
 			return relayed(t, f, tls.Certificate{Certificate: [][]byte{leaf.Raw, other.cert.Raw}, PrivateKey: k})
 		}, "unknown authority"},
-		{"T4 a relay with a workload's certificate", func(f *fakeSteward) func() (net.Conn, error) {
+		{"T04 a relay with a workload's certificate", func(f *fakeSteward) func() (net.Conn, error) {
 			return relayed(t, f, f.under(f.workloads, serverLeaf()))
 		}, "not the Steward"},
 	} {
@@ -352,7 +356,7 @@ func relayed(t *testing.T, f *fakeSteward, cert tls.Certificate) func() (net.Con
 // T4: even where a relay has a genuine Steward's certificate, that of another Steward
 // under the same authority, the evidence is about its connection and its key: the
 // Steward behind it refuses.
-func TestT4RelayedThroughAnotherSteward(t *testing.T) {
+func TestT04RelayedThroughAnotherSteward(t *testing.T) {
 	f := newFakeSteward(t).start()
 	h := f.host(declares)
 	h.steward = relayed(t, f, f.under(f.servers, serverLeaf()))
@@ -588,7 +592,7 @@ func shown(t *testing.T, h *host) (*x509.Certificate, *tls.Conn) {
 
 // A certificate is renewed while the guest runs: a whole enrolment with another key;
 // the connection that is open stays.
-func TestT9Renewal(t *testing.T) {
+func TestT09Renewal(t *testing.T) {
 	f := newFakeSteward(t)
 	f.lifetime, f.renewAfter = 20*time.Second, time.Second
 	f.start()
@@ -653,7 +657,7 @@ func TestT9Renewal(t *testing.T) {
 
 // T9: refused until its certificate ends, or with a Steward that is gone, the guest
 // ends with it, and not before.
-func TestT9EndsWithItsCertificate(t *testing.T) {
+func TestT09EndsWithItsCertificate(t *testing.T) {
 	for name, down := range map[string]func(*fakeSteward, *host){
 		"refused": func(f *fakeSteward, _ *host) { f.mu.Lock(); f.down = true; f.mu.Unlock() },
 		"gone":    func(f *fakeSteward, _ *host) { f.srv.CloseClientConnections(); f.srv.Listener.Close() },
@@ -717,4 +721,56 @@ func await(t *testing.T, what string, done func() bool) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	t.Fatalf("%s does not come", what)
+}
+
+// While a Steward's root is being replaced its answer holds the way to the root before
+// too: a certificate is good as long as one way is that the workload knows.
+func TestCertificateAcrossARotation(t *testing.T) {
+	f := newFakeSteward(t)
+	fresh := authority(t, "root 2", nil)
+	tmpl := &x509.Certificate{Subject: fresh.cert.Subject, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(10 * time.Minute).Truncate(time.Second)}
+	cross := f.root.sign(t, tmpl, &fresh.key.PublicKey)
+	old := f.root
+	f.workloads = authority(t, "workloads 2", fresh)
+	f.answer = func(_ http.ResponseWriter, r *protocol.EnrolResponse, _ request) bool {
+		r.Certificates = append(r.Certificates, cross.Raw)
+		return false
+	}
+	f.start()
+	w := directWarden(t, f)
+	for name, pinned := range map[string][]*ca{"the old": {old}, "both": {old, fresh}} {
+		w.stewardRoots = x509.NewCertPool()
+		for _, c := range pinned {
+			w.stewardRoots.AddCert(c.cert)
+		}
+		e, err := w.enrol(w.identity.key, enrolTime, true)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		want := cross.NotAfter
+		if len(pinned) > 1 {
+			want = fresh.cert.NotAfter // made first, it ends first
+		}
+		if !e.notAfter.Equal(want) {
+			t.Errorf("%s: found the end %s, wanted %s", name, e.notAfter, want)
+		}
+	}
+}
+
+// Whatever a Steward says as a problem is told in one bounded line.
+func FuzzRefusal(f *testing.F) {
+	f.Add(403, "application/problem+json", []byte(`{"code":"refused","detail":"d","checks":[{"code":"workload","status":"failed","found":"f","wanted":"w","hint":"h"}]}`))
+	f.Add(307, "text/html", []byte("<html>"))
+	f.Fuzz(func(t *testing.T, status int, media string, body []byte) {
+		err := refusal(http1.Response{Status: status, Type: media, Body: body})
+		text := err.Error()
+		var h interface{ Hint() string }
+		if errors.As(err, &h) {
+			text += h.Hint()
+		}
+		if len(text) > 16<<10 || !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
+			t.Errorf("found %q", text)
+		}
+	})
 }

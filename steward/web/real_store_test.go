@@ -86,6 +86,11 @@ func TestOnSQLite(t *testing.T) {
 	if w := a.get("/decisions/999999"); w.Code != http.StatusNotFound {
 		t.Errorf("found %d, wanted 404", w.Code)
 	}
+	for _, path := range []string{"/workloads/signer:%00", "/workloads/signer:%ff", "/workloads/signer:" + strings.Repeat("%F0%9F%98%80", 500), "/decisions?to=9999-12-31"} {
+		if w := a.get(path); w.Code >= 500 {
+			t.Errorf("%s: found %d", path, w.Code)
+		}
+	}
 	must(db.RevokeToken(ctx, "t1", store.Actor{Who: "cli", At: testNow}))
 	if w := a.get("/decisions"); w.Code != http.StatusSeeOther {
 		t.Errorf("with a revoked token: found %d", w.Code)

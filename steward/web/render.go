@@ -98,6 +98,9 @@ func (s *site) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, store.ErrNotFound):
 		s.problem(w, r, http.StatusNotFound, "Not found", "There is nothing here under this number or name.")
 		return
+	case errors.Is(err, store.ErrInvalid):
+		s.problem(w, r, http.StatusBadRequest, "Not that way", "This address names nothing that could be here.")
+		return
 	case errors.Is(err, store.ErrTampered):
 		s.Log.Error("page", "path", verdict.Escape(r.URL.Path), "error", err)
 		s.problem(w, r, http.StatusInternalServerError, "The audit log disagrees",
