@@ -101,6 +101,12 @@ func (s *Server) authorised(scope store.Scope, next http.HandlerFunc) http.Handl
 			s.problem(w, r, http.StatusForbidden, "scope", detail)
 			return
 		}
+		// A token that was taken back may be back with a restored backup.
+		if scope != store.ScopeRead && !s.enrol.Epoch().Confirmed {
+			s.problem(w, r, http.StatusForbidden, string(enrol.CodeSuspended),
+				"a backup was restored, with tokens that may have been taken back since: tokens only read before donjon steward confirm --state FOLDER, where the Steward is")
+			return
+		}
 		next(w, r.WithContext(context.WithValue(r.Context(), keyActor, t.ID)))
 	}
 }
