@@ -43,6 +43,7 @@ func Run(t *testing.T, fresh Fresh) {
 		"tokens":             testTokens,
 		"values":             testValues,
 		"audit":              testAudit,
+		"agree":              testAgree,
 		"hostile-text":       testHostileText,
 		"invalid":            testInvalid,
 		"busy":               testBusy,
@@ -175,6 +176,13 @@ func testStanding(t *testing.T, f func(store.Options) store.Store) {
 	d.Standing.Policy = 2
 	_, err = s.Decide(ctx, d)
 	ok(t, err)
+}
+
+func testAgree(t *testing.T, f func(store.Options) store.Store) {
+	s, ctx := open(t, f), context.Background()
+	ok(t, store.Agree(ctx, s))
+	fill(t, s)
+	ok(t, store.Agree(ctx, s))
 }
 
 func testOnce(t *testing.T, f func(store.Options) store.Store) {
