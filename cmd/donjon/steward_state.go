@@ -66,6 +66,7 @@ type state struct {
 	collateral atomic.Pointer[collateral.Set]
 	enarx      *enrol.Enarx
 	limits     server.Limits
+	seen       collateral.HighWater // collateral, since the process began (THREATS T25)
 }
 
 func (s *state) path(name string) string { return filepath.Join(s.dir, name) }
@@ -151,7 +152,7 @@ func (s *state) readServing() error {
 // server makes the Server over the state.
 func (s *state) server(ctx context.Context, log *slog.Logger) (*server.Server, error) {
 	return server.New(ctx, server.Options{Store: s.store, Authority: s.authority, Names: s.names, Seal: ringSealer{s.ring}, AllowSimulated: s.serving.AllowSimulated,
-		TrustDomain: s.serving.TrustDomain, Collateral: s.collateral.Load, Enarx: s.enarx, Limits: s.limits, Log: log, Build: buildVersion().Version, Web: s.pages(log)})
+		TrustDomain: s.serving.TrustDomain, Collateral: s.collateral.Load, Seen: &s.seen, Enarx: s.enarx, Limits: s.limits, Log: log, Build: buildVersion().Version, Web: s.pages(log)})
 }
 
 // pages makes the web pages of the Server; without a log there is no server, and no

@@ -109,3 +109,39 @@ func TestFirstTokenAfterACut(t *testing.T) {
 		}
 	}
 }
+
+// After a restore the other verbs find the database that was restored into.
+func TestRestoreSaysWhichDatabase(t *testing.T) {
+	a, _ := testApp()
+	ctx, dir := context.Background(), filepath.Join(t.TempDir(), "S")
+	s := testState(t, a, filepath.Join(t.TempDir(), "old"))
+	var backup bytes.Buffer
+	if err := s.store.Backup(ctx, &backup); err != nil {
+		t.Fatal(err)
+	}
+	s.close()
+	// How serve ran here before: on a database that is not this one.
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	fresh := testState(t, a, dir)
+	fresh.serving = serving{Listen: "127.0.0.1:1", AllowSimulated: true, Database: "postgres://nowhere.invalid/db"}
+	if err := fresh.publish(); err != nil {
+		t.Fatal(err)
+	}
+	fresh.close()
+	for _, name := range []string{stewardDB, stewardDB + "-wal", stewardDB + "-shm"} {
+		_ = os.Remove(filepath.Join(dir, name))
+	}
+	if err := a.stewardRestore(dir, "", &backup); err != nil {
+		t.Fatal(err)
+	}
+	got, err := a.openState(ctx, dir, stateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer got.close()
+	if e, err := got.store.Epoch(ctx); err != nil || e.Number != 2 || e.Confirmed || !got.serving.AllowSimulated {
+		t.Errorf("found %+v, %v, %+v", e, err, got.serving)
+	}
+}
