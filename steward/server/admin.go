@@ -13,13 +13,22 @@ import (
 	"github.com/donjon-tee/donjon/steward/store"
 )
 
-// adminRoutes are for administrators: each names the scope it needs.
+// adminRoute is a route for administrators, with the scope it needs.
+type adminRoute struct {
+	route string
+	scope store.Scope
+	f     http.HandlerFunc
+}
+
 func (s *Server) adminRoutes(m *http.ServeMux) {
-	for _, r := range []struct {
-		route string
-		scope store.Scope
-		f     http.HandlerFunc
-	}{
+	for _, r := range s.adminTable() {
+		m.HandleFunc(r.route, s.authorised(r.scope, r.f))
+	}
+}
+
+// adminTable is all of them: the tests walk it.
+func (s *Server) adminTable() []adminRoute {
+	return []adminRoute{
 		{"GET /v1/admin/settings", store.ScopeRead, s.settings},
 		{"GET /v1/admin/workloads", store.ScopeRead, s.listWorkloads},
 		{"PUT /v1/admin/workloads/{digest}", store.ScopePolicy, s.putWorkload},
@@ -47,8 +56,6 @@ func (s *Server) adminRoutes(m *http.ServeMux) {
 		{"GET /v1/admin/tokens", store.ScopeAdmin, s.listTokens},
 		{"POST /v1/admin/tokens", store.ScopeAdmin, s.createToken},
 		{"DELETE /v1/admin/tokens/{id}", store.ScopeAdmin, s.revokeToken},
-	} {
-		m.HandleFunc(r.route, s.authorised(r.scope, r.f))
 	}
 }
 
