@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"crypto"
 	"crypto/x509"
 	"encoding/pem"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/donjon-tee/donjon/steward/audit"
 	"github.com/donjon-tee/donjon/steward/server"
+	"github.com/donjon-tee/donjon/steward/store"
 )
 
 func newStewardAudit(a *app) *cobra.Command {
@@ -83,7 +85,8 @@ func newAuditVerify(a *app) *cobra.Command {
 		Use:   "verify [EXPORT]",
 		Short: "check that no record of the log was changed, removed or added",
 		Long: `verify reads an EXPORT (audit export; - is stdin), or without one the log of the
-state folder, and checks the chain of every record and the signed heads. A head kept
+state folder, and checks the chain of every record and the signed heads, and of a state
+folder also that its decisions, policies, secrets and tokens are those of the log. A head kept
 elsewhere (audit head; certificates, tokens and refusals carry one) finds a log that
 was cut or made anew.
 
@@ -126,6 +129,11 @@ exit status: 0 it holds, 1 it does not, 2 wrong usage.`,
 			if err != nil {
 				return failHint(statusFailed, "the log is not what the Steward wrote: keep the export and the heads, and ask who could write the database", err)
 			}
+			if len(args) == 0 && f.server == "" {
+				if err := a.auditRows(&f); err != nil {
+					return err
+				}
+			}
 			if f.asJSON {
 				return a.printJSON(report)
 			}
@@ -142,6 +150,24 @@ exit status: 0 it holds, 1 it does not, 2 wrong usage.`,
 	c.Flags().StringArrayVar(&keys, "key", nil, "public key of the Steward's log, a PEM `FILE` (default: the state folder's; repeatable)")
 	c.Flags().BoolVar(&unsigned, "unsigned", false, "admit records behind the last signed head")
 	return c
+}
+
+// auditRows holds what the database has beside the log against the log.
+func (a *app) auditRows(f *stewardFlags) error {
+	dir, err := a.stewardState(f.state)
+	if err != nil {
+		return err
+	}
+	ctx := context.Background()
+	st, err := a.openState(ctx, dir, stateOptions{})
+	if err != nil {
+		return err
+	}
+	defer st.close()
+	if err := store.Agree(ctx, st.store); err != nil {
+		return failHint(statusFailed, "the log stands, and the database was changed beside it: ask who could write it", err)
+	}
+	return nil
 }
 
 // auditInput is a file, or the log as it is exported now.
@@ -226,7 +252,8 @@ func newStewardConfirm(a *app) *cobra.Command {
 		Use: "confirm", Short: "let grants go on after a backup was restored", Args: usageArgs(cobra.NoArgs),
 		Long: `A restored backup brings back policies, secrets and tokens that may have been changed
 or taken away since it was made. Until somebody has looked at them (workload list,
-policy show, secret list, token list) and confirms, nothing is granted.`,
+policy show, secret list, token list) and confirms, nothing is granted, and tokens over
+the network only read: whoever owns the state folder confirms (--state).`,
 		RunE: func(*cobra.Command, []string) error {
 			s, err := a.askSteward(&f)
 			if err != nil {

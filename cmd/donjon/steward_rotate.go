@@ -173,7 +173,12 @@ confirm (THREATS T15).`,
 
 func (a *app) stewardRestore(dir, database string, in io.Reader) error {
 	ctx := context.Background()
-	run := &serving{Database: database}
+	before := state{dir: dir}
+	if err := before.readServing(); err != nil {
+		return err
+	}
+	run := &before.serving
+	run.Database = database
 	st, err := a.openState(ctx, dir, stateOptions{create: true, serving: run})
 	if err != nil {
 		return err
@@ -187,6 +192,9 @@ func (a *app) stewardRestore(dir, database string, in io.Reader) error {
 		return fail(statusFailed, err)
 	}
 	if err := st.authority.NewChallengeKey(true); err != nil {
+		return fail(statusFailed, err)
+	}
+	if err := st.publish(); err != nil { // confirm must find this database
 		return fail(statusFailed, err)
 	}
 	fmt.Fprintf(a.stdout, "restored; epoch %d. Nothing is granted before donjon steward confirm\n", epoch.Number)

@@ -12,13 +12,16 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/donjon-tee/donjon/steward/enrol"
+	"github.com/donjon-tee/donjon/steward/store"
 )
 
 // serveFlags are what serve takes; steward.toml has the same by other names.
@@ -59,7 +62,7 @@ exit status: 0 ended by SIGINT or SIGTERM, 1 failed, 2 wrong usage.`,
 	c.Flags().StringArrayVar(&f.names, "name", nil, "host `NAME` or address that Keeps reach this Steward by (repeatable; localhost, this host's name and the address of --listen always)")
 	c.Flags().BoolVar(&f.allowSimulated, "allow-simulated", false, "let policies that say so admit simulated evidence, which protects nothing: for development")
 	c.Flags().StringVar(&f.trustDomain, "trust-domain", "", "trust domain of SPIFFE IDs (`NAME`; default: one of this Steward's own)")
-	c.Flags().StringVar(&f.database, "database", "", "PostgreSQL `URL`, for many replicas (default: SQLite in the state folder)")
+	c.Flags().StringVar(&f.database, "database", "", "PostgreSQL `URL`, for many replicas (default: SQLite in the state folder); its password belongs in steward.toml or PGPASSFILE: every user sees this line")
 	c.Flags().StringArrayVar(&f.collateral, "collateral", nil, "vendor data beside what is stapled: a bundle, a file or a folder (`PATH`, repeatable; read again each minute)")
 	c.Flags().BoolVar(&f.enarx, "enarx", false, "answer Enarx's requests at POST / under a CA of their own; see docs/steward.md for what they lack")
 	c.Flags().BoolVar(&f.kvm, "enarx-kvm", false, "with --enarx and --allow-simulated: certify KVM requests, which prove nothing")
@@ -98,6 +101,12 @@ func (a *app) stewardServe(c *cobra.Command, f serveFlags) error {
 	}
 	defer l.Close()
 	run.Listen = l.Addr().String()
+	unlock, err := a.alone(dir, run.Database)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	noCores()
 	st, err := a.openState(ctx, dir, stateOptions{create: true, serving: &run})
 	if err != nil {
 		return err
@@ -119,6 +128,9 @@ func (a *app) stewardServe(c *cobra.Command, f serveFlags) error {
 	}
 	s, err := st.server(ctx, log)
 	if err != nil {
+		return fail(statusFailed, err)
+	}
+	if err := a.sealedElsewhere(ctx, st); err != nil {
 		return fail(statusFailed, err)
 	}
 	go a.reloadCollateral(ctx, st, f.collateral, log)
@@ -145,6 +157,67 @@ func (a *app) stewardServe(c *cobra.Command, f serveFlags) error {
 		return fail(statusFailed, err)
 	}
 	a.note("the Steward ended")
+	return nil
+}
+
+// alone keeps a second server off a state folder with a database of its own: it would
+// change what the other verbs read of the first (serving.json), --allow-simulated too.
+// The lock goes with the process, however that ends.
+func (a *app) alone(dir, database string) (unlock func(), err error) {
+	if database != "" {
+		return func() {}, nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fail(statusFailed, err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, stewardLock), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fail(statusFailed, err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, failHint(statusFailed, "end it first, or name another --state; many servers share a PostgreSQL (--database)", fmt.Errorf("another server runs on %s", dir))
+		}
+		return nil, fail(statusFailed, fmt.Errorf("locking %s: %w", f.Name(), err))
+	}
+	return func() { _ = f.Close() }, nil
+}
+
+// noCores keeps keys and secrets out of core dumps, and other processes of this user
+// out of the memory. It is a second line: where the kernel does not know it, the
+// server runs.
+func noCores() {
+	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
+}
+
+// sealedElsewhere says at the start which secrets no key here opens, and not at the
+// first enrolment that wants one.
+func (a *app) sealedElsewhere(ctx context.Context, st *state) error {
+	ids, err := st.ring.KeyIDs()
+	if err != nil {
+		return err
+	}
+	current, err := st.ring.KeyID()
+	if err != nil {
+		return err
+	}
+	list, err := st.store.StaleSecrets(ctx, current, store.MaxPage)
+	if err != nil {
+		return err
+	}
+	n, first := 0, ""
+	for _, x := range list {
+		if !slices.Contains(ids, x.KeyID) {
+			if n++; n == 1 {
+				first = fmt.Sprintf("%s of %s, under the key %s", x.Name, x.Workload, x.KeyID)
+			}
+		}
+	}
+	if n > 0 {
+		a.note("%d secrets cannot be opened, the first %s: put back that key in %s, or set them again", n, printable(first), printable(sealingDir(st.path(stewardKeys))))
+	}
 	return nil
 }
 

@@ -36,6 +36,7 @@ const (
 	stewardAuditKey = "audit-key.pem"
 	stewardToken    = "admin.token"
 	stewardConfig   = "steward.toml"
+	stewardLock     = "serving.lock" // held by the server that runs
 	stewardServing  = "serving.json" // how serve was last started: what the other verbs must know
 )
 
@@ -65,6 +66,7 @@ type state struct {
 	collateral atomic.Pointer[collateral.Set]
 	enarx      *enrol.Enarx
 	limits     server.Limits
+	seen       collateral.HighWater // collateral, since the process began (THREATS T25)
 }
 
 func (s *state) path(name string) string { return filepath.Join(s.dir, name) }
@@ -81,6 +83,8 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 		}
 	} else if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fail(statusFailed, err)
+	} else if err := s.keysGone(); err != nil {
+		return nil, err
 	}
 	if o.serving != nil {
 		s.serving = *o.serving
@@ -116,6 +120,21 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 	return s, nil
 }
 
+// keysGone refuses a state whose database outlived its keys: new ones would be pinned
+// by no workload and open no secret.
+func (s *state) keysGone() error {
+	if _, err := os.Stat(s.path(stewardKeys)); !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, name := range []string{stewardDB, stewardServing} {
+		if _, err := os.Stat(s.path(name)); err == nil {
+			return failHint(statusFailed, "put back a copy of the folder; for new keys, which are a new ca.pem in every workload, name another --state",
+				fmt.Errorf("%s is gone, and %s is here", s.path(stewardKeys), name))
+		}
+	}
+	return nil
+}
+
 func (s *state) readServing() error {
 	b, err := os.ReadFile(s.path(stewardServing))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -133,7 +152,7 @@ func (s *state) readServing() error {
 // server makes the Server over the state.
 func (s *state) server(ctx context.Context, log *slog.Logger) (*server.Server, error) {
 	return server.New(ctx, server.Options{Store: s.store, Authority: s.authority, Names: s.names, Seal: ringSealer{s.ring}, AllowSimulated: s.serving.AllowSimulated,
-		TrustDomain: s.serving.TrustDomain, Collateral: s.collateral.Load, Enarx: s.enarx, Limits: s.limits, Log: log, Build: buildVersion().Version, Web: s.pages(log)})
+		TrustDomain: s.serving.TrustDomain, Collateral: s.collateral.Load, Seen: &s.seen, Enarx: s.enarx, Limits: s.limits, Log: log, Build: buildVersion().Version, Web: s.pages(log)})
 }
 
 // pages makes the web pages of the Server; without a log there is no server, and no
@@ -186,9 +205,6 @@ func (s *state) publish() error {
 // firstToken makes the first administrator's token where there is none. It says
 // whether it did.
 func (s *state) firstToken(ctx context.Context) (bool, error) {
-	if _, err := os.Stat(s.path(stewardToken)); err == nil || !errors.Is(err, fs.ErrNotExist) {
-		return false, err
-	}
 	list, err := s.store.Tokens(ctx)
 	if err != nil {
 		return false, err
@@ -199,6 +215,8 @@ func (s *state) firstToken(ctx context.Context) (bool, error) {
 	now := time.Now()
 	text, t := server.NewToken("first administrator", server.AllScopes(), time.Time{})
 	t.Created, t.By = now, "serve"
+	// A file that is here already is from a start that was cut off: the database knows no
+	// token at all.
 	if err := authority.WriteFile(s.path(stewardToken), []byte(text+"\n"), 0o600); err != nil {
 		return false, err
 	}

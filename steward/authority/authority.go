@@ -109,7 +109,7 @@ func (e *StateError) Unwrap() error { return e.Err }
 
 // Hint is what to do about it.
 func (e *StateError) Hint() string {
-	return "put back a copy (donjon steward restore); a new authority means a new ca.pem in every workload"
+	return "put back a copy of the folder of keys; a new authority means a new ca.pem in every workload"
 }
 
 // ID names this Steward: 16 hexadecimal digits, made with the first root and kept

@@ -39,6 +39,11 @@ func (a *Authority) create() error {
 			return err
 		}
 	}
+	if _, err := os.Stat(a.path(completeFile)); err == nil {
+		return a.whole()
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	id, err := os.ReadFile(a.path(idFile))
 	if err != nil {
 		return err
@@ -73,6 +78,32 @@ func (a *Authority) create() error {
 			return err
 		}
 	}
+	if err := a.needChallengeKey(); err != nil {
+		return err
+	}
+	return WriteFile(a.path(completeFile), []byte("every key was made; what is missing since is not made anew\n"), 0o600)
+}
+
+// whole refuses a folder that lacks what was made once: another key in its place would
+// be one that nobody pins, and say nothing. Challenge keys may be made anew: they
+// matter for minutes.
+func (a *Authority) whole() error {
+	for _, name := range []string{enarxFile, tokenFile, auditFile} {
+		if _, err := os.Stat(a.path(name)); errors.Is(err, fs.ErrNotExist) {
+			return &StateError{Path: a.path(name), Err: errors.New("it is gone")}
+		}
+	}
+	n, err := a.numbers()
+	if err != nil {
+		return err
+	}
+	if len(n) == 0 {
+		return &StateError{Path: a.path(caPrefix + "*"), Err: errors.New("the roots are gone")}
+	}
+	return a.needChallengeKey()
+}
+
+func (a *Authority) needChallengeKey() error {
 	if list, _ := filepath.Glob(a.path(challengeName + "*")); len(list) == 0 {
 		return a.createChallengeKey()
 	}

@@ -21,6 +21,7 @@ const (
 	enarxFile     = "enarx.pem"
 	tokenFile     = "token.pem"
 	auditFile     = "audit.pem"
+	completeFile  = "complete"   // there once all of these were made
 	caPrefix      = "ca-"        // and the generation in four digits: a folder
 	challengeName = "challenge-" // and the key id: 32 bytes in hexadecimal
 )

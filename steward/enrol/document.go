@@ -18,6 +18,7 @@ import (
 	"github.com/donjon-tee/donjon/attest/verdict"
 	"github.com/donjon-tee/donjon/steward/audit"
 	"github.com/donjon-tee/donjon/steward/authority"
+	"github.com/donjon-tee/donjon/steward/store"
 )
 
 // Document is a workload's policy at the Steward: what evidence must show, in the
@@ -116,8 +117,8 @@ func (g *Grant) check() error {
 	if v := time.Duration(g.Validity); v != 0 && (v < authority.MinValidity || v > authority.MaxValidity) {
 		return fmt.Errorf("policy: [steward] validity: found %s, wanted %s to 30 days", v, authority.MinValidity)
 	}
-	if g.MaxInstances < 0 || g.MaxInstances > 1e6 {
-		return fmt.Errorf("policy: [steward] max_instances: found %d, wanted 1 to 1000000, or none", g.MaxInstances)
+	if g.MaxInstances < 0 || g.MaxInstances > store.MaxPlaces {
+		return fmt.Errorf("policy: [steward] max_instances: found %d, wanted 1 to %d, or none", g.MaxInstances, store.MaxPlaces)
 	}
 	if len(g.Platforms) > 4096 {
 		return fmt.Errorf("policy: [steward] platforms: found %d, at most 4096", len(g.Platforms))

@@ -156,6 +156,17 @@ func (s *Service) Enrol(ctx context.Context, body *protocol.EnrolRequest, peer P
 	if p := s.open(r); p != nil {
 		return Result{Problem: p, Workload: r.subject}
 	}
+	// Where an administrator changes the policy or a secret meanwhile, what was judged
+	// gives nothing: it is judged again.
+	for try := 1; ; try++ {
+		if out := s.decide(ctx, r); !errors.Is(out.Err, store.ErrConflict) || try == 4 {
+			return out
+		}
+	}
+}
+
+// decide judges a request by what stands now, and records it.
+func (s *Service) decide(ctx context.Context, r *request) Result {
 	policy, err := s.o.Store.Policy(ctx, r.subject)
 	if errors.Is(err, store.ErrNotFound) || err == nil && string(policy.Text) == RemovedPolicy {
 		r.verdict = unknownWorkload(r)
@@ -212,7 +223,7 @@ func (s *Service) admit(ctx context.Context, r *request) Result {
 		r.conclude()
 		return s.refuse(ctx, r, CodeRefused)
 	}
-	secrets, released, code, err := s.secrets(ctx, r)
+	secrets, released, versions, code, err := s.secrets(ctx, r)
 	defer wipe(secrets)
 	if err != nil {
 		return s.failed(r, err)
@@ -228,6 +239,7 @@ func (s *Service) admit(ctx context.Context, r *request) Result {
 	d := s.decision(r)
 	d.Record.Secrets, d.Record.Serial = released, serial.Bytes()
 	d.Certificate = &store.NewCertificate{Serial: serial.Bytes(), CA: "workloads", NotBefore: r.at, NotAfter: until}
+	d.Standing = &store.Standing{Policy: r.version, Secrets: versions}
 	if n := r.doc.Grant.MaxInstances; n > 0 {
 		d.Lease = &store.LeaseRequest{Instance: r.verdict.Claims.Keep.Instance.String(), Until: until, Max: n}
 	}

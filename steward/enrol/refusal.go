@@ -135,7 +135,7 @@ func (s *Service) refuse(ctx context.Context, r *request, code Code) Result {
 func (s *Service) failed(r *request, err error) Result {
 	code, detail := CodeInternal, ""
 	switch {
-	case errors.Is(err, store.ErrBusy), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+	case errors.Is(err, store.ErrBusy), errors.Is(err, store.ErrConflict), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		code, detail = CodeBusy, "try again"
 	case errors.Is(err, store.ErrUnavailable):
 		detail = "the database cannot be reached: try again with a new challenge"

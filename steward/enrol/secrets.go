@@ -14,61 +14,62 @@ import (
 )
 
 // secrets opens what the workload's configuration declares and nothing else. released
-// is name@version, for the log. A code says that the request is refused.
-func (s *Service) secrets(ctx context.Context, r *request) (out protocol.Secrets, released []string, code Code, err error) {
+// is name@version, for the log, versions are the same by name. A code says that the
+// request is refused.
+func (s *Service) secrets(ctx context.Context, r *request) (out protocol.Secrets, released []string, versions map[string]uint64, code Code, err error) {
 	c, err := workload.ParseConfig(r.Config)
 	if err != nil {
 		r.fail(verdict.Fail(verdict.Workload, "a configuration that does not parse: "+err.Error(), "a Donjon.toml").From(sourceEnrol))
-		return nil, nil, CodeRefused, nil
+		return nil, nil, nil, CodeRefused, nil
 	}
 	if len(c.Secrets) == 0 {
-		return nil, nil, "", nil
+		return nil, nil, nil, "", nil
 	}
 	if len(c.Secrets) > protocol.MaxSecrets {
 		r.fail(verdict.Fail(verdict.Workload, fmt.Sprintf("%d secrets", len(c.Secrets)), fmt.Sprintf("at most %d", protocol.MaxSecrets)).From(sourceEnrol))
-		return nil, nil, CodeRefused, nil
+		return nil, nil, nil, CodeRefused, nil
 	}
 	if k := r.doc.Grant.platformCheck(r.verdict.Claims, true); k.Status != verdict.Passed {
 		r.fail(k)
 		if k.Status == verdict.NotMade {
-			return nil, nil, CodeCannotTell, nil
+			return nil, nil, nil, CodeCannotTell, nil
 		}
-		return nil, nil, CodeRefused, nil
+		return nil, nil, nil, CodeRefused, nil
 	}
 	list, err := s.o.Store.Secrets(ctx, r.subject)
 	if err != nil {
-		return nil, nil, "", err
+		return nil, nil, nil, "", err
 	}
 	stored := map[string]store.Secret{}
 	for _, x := range list {
 		stored[x.Name] = x
 	}
-	out = protocol.Secrets{}
+	out, versions = protocol.Secrets{}, map[string]uint64{}
 	for _, want := range c.Secrets {
 		x, ok := stored[want.Name]
 		switch {
 		case !ok:
 			r.fail(verdict.Fail(verdict.Workload, "the secret "+want.Name+" was never set", "every secret that the configuration declares").From("the Steward's secrets").
 				Advise("donjon steward secret set --workload " + r.subject + " " + want.Name))
-			return out, nil, CodeSecretMissing, nil
+			return out, nil, nil, CodeSecretMissing, nil
 		case !x.Releasable(r.doc.Digest):
 			r.fail(verdict.Fail(verdict.Workload, "the secret "+want.Name+" was set under another policy", "the policy it was set under, or one that was confirmed for it").
 				From("the Steward's secrets").Advise("donjon steward secret confirm --workload " + r.subject + " " + want.Name))
-			return out, nil, CodeSecretUnconfirmed, nil
+			return out, nil, nil, CodeSecretUnconfirmed, nil
 		case s.o.Unseal == nil:
-			return out, nil, "", errors.New("this Steward has no key to open secrets with")
+			return out, nil, nil, "", errors.New("this Steward has no key to open secrets with")
 		}
 		plain, err := s.o.Unseal(x)
 		if err != nil {
-			return out, nil, "", fmt.Errorf("opening the secret %s@%d: %w", x.Name, x.Version, err)
+			return out, nil, nil, "", fmt.Errorf("opening the secret %s@%d: %w", x.Name, x.Version, err)
 		}
 		if len(plain) > protocol.MaxSecret {
-			return out, nil, "", fmt.Errorf("the secret %s@%d has %d bytes", x.Name, x.Version, len(plain))
+			return out, nil, nil, "", fmt.Errorf("the secret %s@%d has %d bytes", x.Name, x.Version, len(plain))
 		}
-		out[want.Name] = plain
+		out[want.Name], versions[want.Name] = plain, x.Version
 		released = append(released, fmt.Sprintf("%s@%d", x.Name, x.Version))
 	}
-	return out, released, "", nil
+	return out, released, versions, "", nil
 }
 
 // fail adds a check that decides.

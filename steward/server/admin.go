@@ -13,13 +13,22 @@ import (
 	"github.com/donjon-tee/donjon/steward/store"
 )
 
-// adminRoutes are for administrators: each names the scope it needs.
+// adminRoute is a route for administrators, with the scope it needs.
+type adminRoute struct {
+	route string
+	scope store.Scope
+	f     http.HandlerFunc
+}
+
 func (s *Server) adminRoutes(m *http.ServeMux) {
-	for _, r := range []struct {
-		route string
-		scope store.Scope
-		f     http.HandlerFunc
-	}{
+	for _, r := range s.adminTable() {
+		m.HandleFunc(r.route, s.authorised(r.scope, r.f))
+	}
+}
+
+// adminTable is all of them: the tests walk it.
+func (s *Server) adminTable() []adminRoute {
+	return []adminRoute{
 		{"GET /v1/admin/settings", store.ScopeRead, s.settings},
 		{"GET /v1/admin/workloads", store.ScopeRead, s.listWorkloads},
 		{"PUT /v1/admin/workloads/{digest}", store.ScopePolicy, s.putWorkload},
@@ -47,8 +56,6 @@ func (s *Server) adminRoutes(m *http.ServeMux) {
 		{"GET /v1/admin/tokens", store.ScopeAdmin, s.listTokens},
 		{"POST /v1/admin/tokens", store.ScopeAdmin, s.createToken},
 		{"DELETE /v1/admin/tokens/{id}", store.ScopeAdmin, s.revokeToken},
-	} {
-		m.HandleFunc(r.route, s.authorised(r.scope, r.f))
 	}
 }
 
@@ -99,6 +106,12 @@ func (s *Server) authorised(scope store.Scope, next http.HandlerFunc) http.Handl
 				detail = "the token has ended"
 			}
 			s.problem(w, r, http.StatusForbidden, "scope", detail)
+			return
+		}
+		// A token that was taken back may be back with a restored backup.
+		if scope != store.ScopeRead && !s.enrol.Epoch().Confirmed {
+			s.problem(w, r, http.StatusForbidden, string(enrol.CodeSuspended),
+				"a backup was restored, with tokens that may have been taken back since: tokens only read before donjon steward confirm --state FOLDER, where the Steward is")
 			return
 		}
 		next(w, r.WithContext(context.WithValue(r.Context(), keyActor, t.ID)))

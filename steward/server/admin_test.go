@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -320,8 +321,17 @@ func TestRestoredBackup(t *testing.T) { // T15
 	}
 	var e EpochView
 	s.admin("GET", "/v1/admin/epoch", nil, &e)
-	if code := s.admin("POST", fmt.Sprintf("/v1/admin/epoch/%d/confirm", e.Number), nil, nil); code != 204 {
-		t.Fatalf("confirming: status %d", code)
+	// The token may have been taken back after the backup was made: it reads, and no
+	// more, and confirms nothing.
+	confirm := fmt.Sprintf("/v1/admin/epoch/%d/confirm", e.Number)
+	for _, x := range []struct{ method, path string }{{"POST", confirm}, {"GET", "/v1/admin/tokens"}, {"GET", "/v1/admin/backup"}, {"DELETE", "/v1/admin/secrets/" + w.subject() + "/db-password"}} {
+		if code := s.admin(x.method, x.path, nil, nil); code != http.StatusForbidden {
+			t.Errorf("%s %s with a token of the backup: status %d", x.method, x.path, code)
+		}
+	}
+	rec, r := httptest.NewRecorder(), httptest.NewRequest("POST", confirm, nil)
+	if s.server.Handler().ServeHTTP(rec, r.WithContext(AsLocal(r.Context(), "owner"))); rec.Code != 204 {
+		t.Fatalf("confirming: status %d", rec.Code)
 	}
 	if _, _, p := s.keep(w).enrol(); p != nil {
 		t.Errorf("confirmed: %+v", p)
@@ -369,5 +379,52 @@ func TestDatabaseGone(t *testing.T) {
 	}
 	if code, _, _ := s.postRaw("GET", "/healthz", "", nil); code != 200 {
 		t.Errorf("healthz: status %d", code)
+	}
+}
+
+// Every route for administrators, and whatever is added under their path.
+func TestAuthOnEachAdminRoute(t *testing.T) {
+	s := newSteward(t, func(o *Options) { o.Limits.Rate, o.Limits.Burst = 1e6, 1e6 })
+	tokens := map[store.Scope]string{}
+	for _, scope := range AllScopes() {
+		var v TokenView
+		if code := s.admin("POST", "/v1/admin/tokens", TokenCreate{Name: string(scope), Scopes: []store.Scope{scope}}, &v); code != 201 {
+			t.Fatalf("status %d", code)
+		}
+		tokens[scope] = v.Token
+	}
+	ask := func(method, path, token string) int {
+		rec, r := httptest.NewRecorder(), httptest.NewRequest(method, path, strings.NewReader("{}"))
+		if token != "" {
+			r.Header.Set("Authorization", "Bearer "+token)
+		}
+		s.server.Handler().ServeHTTP(rec, r)
+		return rec.Code
+	}
+	table := s.server.adminTable()
+	if len(table) < 25 {
+		t.Fatalf("found %d routes", len(table))
+	}
+	for _, x := range table {
+		method, path, _ := strings.Cut(x.route, " ")
+		path = strings.NewReplacer("{digest}", strings.Repeat("0", 64), "{name}", "n", "{instance}", "i", "{seq}", "1", "{number}", "1", "{id}", "i").Replace(path)
+		if strings.Contains(path, "{") {
+			t.Fatalf("%s: a part that this test does not know", x.route)
+		}
+		for _, token := range []string{"", "x", " " + tokens[x.scope], tokens[x.scope] + "0", strings.ToUpper(tokens[x.scope])} {
+			if code := ask(method, path, token); code != http.StatusUnauthorized {
+				t.Errorf("%s with the token %q: status %d, wanted 401", x.route, token, code)
+			}
+		}
+		for scope, token := range tokens {
+			if code := ask(method, path, token); (code == http.StatusForbidden) != (scope != x.scope) || code == http.StatusUnauthorized {
+				t.Errorf("%s, which wants %s, with the scope %s: status %d", x.route, x.scope, scope, code)
+			}
+		}
+	}
+	for _, path := range []string{"/v1/admin", "/v1/admin/", "/v1/admin/nothing", "/v1/Admin/tokens"} {
+		if code := ask("GET", path, ""); code != http.StatusNotFound {
+			t.Errorf("%s: status %d, wanted 404", path, code)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"encoding/base64"
 	"log/slog"
@@ -120,7 +121,7 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 		writeText(w, http.StatusServiceUnavailable, "shutting down\n")
 		return
 	}
-	if err := s.o.Store.Ping(r.Context()); err != nil {
+	if _, err := s.pinged.ask(func(ctx context.Context) (struct{}, error) { return struct{}{}, s.o.Store.Ping(ctx) }); err != nil {
 		note(r, slog.String("error", err.Error()))
 		writeText(w, http.StatusServiceUnavailable, "the database cannot be reached\n")
 		return

@@ -183,3 +183,27 @@ func (c *counted) Close() error {
 	c.leave()
 	return c.Conn.Close()
 }
+
+// lately keeps what a question to the store was answered with for a second: anyone may
+// ask for readiness and metrics, and must not keep the store busy with it.
+type lately[T any] struct {
+	mu    sync.Mutex
+	at    time.Time
+	value T
+	err   error
+}
+
+const latelyLife = time.Second
+
+// ask gives the answer of the last second, or asks f, with 5 seconds to answer.
+func (l *lately[T]) ask(f func(context.Context) (T, error)) (T, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.at.IsZero() || time.Since(l.at) >= latelyLife {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		l.value, l.err = f(ctx)
+		l.at = time.Now()
+	}
+	return l.value, l.err
+}

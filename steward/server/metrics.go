@@ -1,13 +1,14 @@
 package server
 
 import (
-	"context"
 	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/donjon-tee/donjon/steward/store"
 )
 
 // metrics are a Server's own: nothing is registered with the process.
@@ -38,14 +39,17 @@ func newMetrics(s *Server) *metrics {
 	})
 	reg.MustRegister(m.requests, m.seconds, m.decisions, m.challenges, m.released, m.limited, m.panics, ends,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &storeCollector{s: s})
-	m.page = promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
+	m.page = promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
 	return m
 }
 
 func (s *Server) metricsPage(w http.ResponseWriter, r *http.Request) { s.metrics.page.ServeHTTP(w, r) }
 
 // storeCollector reads the store's numbers when they are asked for.
-type storeCollector struct{ s *Server }
+type storeCollector struct {
+	s     *Server
+	stats lately[store.Stats]
+}
 
 var (
 	descBytes     = prometheus.NewDesc("donjon_steward_store_bytes", "size of the database", nil, nil)
@@ -64,9 +68,7 @@ func (c *storeCollector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	st, err := c.s.o.Store.Stats(ctx)
+	st, err := c.stats.ask(c.s.o.Store.Stats)
 	gauge := func(d *prometheus.Desc, v float64) { ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v) }
 	if err != nil {
 		gauge(descUp, 0)

@@ -107,6 +107,7 @@ type Server struct {
 	gate     *gate
 	handler  http.Handler
 	closing  atomic.Bool
+	pinged   lately[struct{}]
 }
 
 // New makes a Server. Its TLS key is new and in memory alone.

@@ -131,6 +131,12 @@ func (dec *Decision) valid() error {
 			errs = append(errs, refuse(ErrInvalid, "the lease is one of %d, wanted 1 to %d", l.Max, MaxPlaces))
 		}
 	}
+	if st := dec.Standing; st != nil {
+		errs = append(errs, version("the policy", st.Policy))
+		if len(st.Secrets) > 64 {
+			errs = append(errs, refuse(ErrInvalid, "%d secrets", len(st.Secrets)))
+		}
+	}
 	if m := dec.Signer; m != nil {
 		errs = append(errs, text("the signer", m.Signer, 1), text("the signed name", m.Name, 1))
 		if m.Version > 1<<62 {
@@ -279,10 +285,11 @@ type known struct {
 	places  map[string]map[string]*place // of a workload, by instance
 	signers map[signerKey]*SignerMark
 	raised  map[signerKey]bool
+	stands  map[string]Standing // of a workload
 }
 
 func (d *db) known(ctx context.Context, t *tx, jobs []*job) (*known, error) {
-	k := &known{used: map[onceKey]bool{}, places: map[string]map[string]*place{}, signers: map[signerKey]*SignerMark{}, raised: map[signerKey]bool{}}
+	k := &known{used: map[onceKey]bool{}, places: map[string]map[string]*place{}, signers: map[signerKey]*SignerMark{}, raised: map[signerKey]bool{}, stands: map[string]Standing{}}
 	var once []any
 	from := map[string]int64{} // by workload: leases that end before it are over
 	for _, j := range jobs {
@@ -294,6 +301,9 @@ func (d *db) known(ctx context.Context, t *tx, jobs []*job) (*known, error) {
 			if f, ok := from[w]; !ok || at < f {
 				from[w] = at
 			}
+		}
+		if j.d.Standing != nil {
+			k.stands[j.d.Record.Workload] = Standing{}
 		}
 		if m := j.d.Signer; m != nil {
 			k.signers[signerKey{m.Signer, m.Name}] = nil
@@ -331,6 +341,12 @@ func (d *db) known(ctx context.Context, t *tx, jobs []*job) (*known, error) {
 			return nil, err
 		}
 	}
+	for w := range k.stands {
+		var err error
+		if k.stands[w], err = t.standing(ctx, w); err != nil {
+			return nil, err
+		}
+	}
 	for key := range k.signers {
 		var v int64
 		err := t.row(ctx, "SELECT version FROM signers WHERE signer = ? AND name = ?", []any{key.signer, key.name}, &v)
@@ -342,6 +358,24 @@ func (d *db) known(ctx context.Context, t *tx, jobs []*job) (*known, error) {
 		}
 	}
 	return k, nil
+}
+
+// standing is what stands for a workload at this moment.
+func (t *tx) standing(ctx context.Context, workload string) (Standing, error) {
+	var policy int64
+	if err := t.row(ctx, "SELECT COALESCE(MAX(version), 0) FROM policies WHERE workload = ?", []any{workload}, &policy); err != nil {
+		return Standing{}, err
+	}
+	out := Standing{Policy: uint64(policy), Secrets: map[string]uint64{}}
+	err := t.each(ctx, "SELECT name, version FROM secrets s WHERE workload = ? AND deleted = 0 AND version = (SELECT MAX(version) FROM secrets q WHERE q.workload = s.workload AND q.name = s.name)",
+		[]any{workload}, func(scan func(...any) error) error {
+			var name string
+			var v int64
+			err := scan(&name, &v)
+			out.Secrets[name] = uint64(v)
+			return err
+		})
+	return out, err
 }
 
 // judge says whether a decision may be recorded, and if so takes what it takes.
@@ -365,6 +399,17 @@ func (k *known) judge(s *state, dec *Decision) error {
 		seen[key] = true
 		if !o.Expires.IsZero() && us(o.Expires) < s.purged {
 			return refuse(ErrChallengeUsed, "it expired %s, and what expired before %s is forgotten", o.Expires.UTC().Format(time.RFC3339), when(s.purged).Format(time.RFC3339))
+		}
+	}
+	if st := dec.Standing; st != nil {
+		now := k.stands[dec.Record.Workload]
+		if st.Policy != now.Policy {
+			return refuse(ErrConflict, "the policy of %s: found version %d, judged by %d", dec.Record.Workload, now.Policy, st.Policy)
+		}
+		for name, v := range st.Secrets {
+			if now.Secrets[name] != v {
+				return refuse(ErrConflict, "the secret %s: version %d was read, and it is not the newest", name, v)
+			}
 		}
 	}
 	if m := dec.Signer; m != nil {

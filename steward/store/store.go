@@ -61,8 +61,8 @@ type Store interface {
 	// transactions.
 	//
 	// Errors: ErrChallengeUsed, ErrInstances, ErrDowngrade, ErrEpoch, ErrSuspended
-	// (whatever is admitted, while the epoch is not confirmed), ErrBusy, ErrInvalid,
-	// ErrUnavailable. None of these is itself recorded: the caller records the
+	// (whatever is admitted, while the epoch is not confirmed), ErrConflict (Standing
+	// does not hold any more: judge again), ErrBusy, ErrInvalid, ErrUnavailable. None of these is itself recorded: the caller records the
 	// refusal with a Decision of its own, without Once and Lease.
 	Decide(ctx context.Context, d Decision) (Receipt, error)
 
@@ -187,6 +187,13 @@ type LeaseRequest struct {
 	Max      int       // places, at least 1
 }
 
+// Standing is what a decision rests on and must be so still when it is written: what
+// an administrator was told is gone is not released to a request that was on its way.
+type Standing struct {
+	Policy  uint64            // the newest version of the record's workload's policy
+	Secrets map[string]uint64 // by name, the newest versions, not deleted; at most 64
+}
+
 // SignerMark is the version of a signed workload (THREATS T12).
 type SignerMark struct {
 	Signer  string
@@ -211,6 +218,7 @@ type Decision struct {
 	Once        []Once // at most 4
 	Lease       *LeaseRequest
 	Signer      *SignerMark
+	Standing    *Standing       // nil: nothing is compared
 	Certificate *NewCertificate // only with the outcome admitted
 	Record      audit.Record    // Kind is audit.Decision
 	Detail      []byte          // the verdict's JSON, for people; nil: none

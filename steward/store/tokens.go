@@ -32,7 +32,7 @@ func (d *db) PutToken(ctx context.Context, tok Token, by Actor) error {
 		if err == nil && n != 1 {
 			err = refuse(ErrConflict, "the token %s is there", tok.ID)
 		}
-		return &audit.Record{Kind: audit.TokenCreate, Name: tok.ID, Text: list}, err
+		return &audit.Record{Kind: audit.TokenCreate, Name: tok.ID, Text: list, Detail: tokenDigest(tok.Hash)}, err
 	})
 	return err
 }

@@ -214,6 +214,7 @@ func Backup(t *testing.T, fresh, other Fresh) {
 	equal(t, "confirmed", epoch.Confirmed, false)
 	equal(t, "log", to.Log(), s.Log())
 	rep := Verify(t, to)
+	ok(t, store.Agree(ctx, to))
 	head, err := s.Head(ctx)
 	ok(t, err)
 	equal(t, "records", rep.Records, head.Seq+1)

@@ -30,6 +30,7 @@ func Run(t *testing.T, fresh Fresh) {
 		"lease":              testLease,
 		"lease-race":         testLeaseRace,
 		"signer":             testSigner,
+		"standing":           testStanding,
 		"purge":              testPurge,
 		"epoch":              testEpoch,
 		"batch-with-one-bad": testBatch,
@@ -42,6 +43,7 @@ func Run(t *testing.T, fresh Fresh) {
 		"tokens":             testTokens,
 		"values":             testValues,
 		"audit":              testAudit,
+		"agree":              testAgree,
 		"hostile-text":       testHostileText,
 		"invalid":            testInvalid,
 		"busy":               testBusy,
@@ -129,6 +131,58 @@ func testDecide(t *testing.T, f func(store.Options) store.Store) {
 		t.Fatalf("stats: %+v", st)
 	}
 	ok(t, s.Ping(ctx))
+}
+
+func testStanding(t *testing.T, f func(store.Options) store.Store) {
+	s, ctx := open(t, f), context.Background()
+	n := 0
+	decide := func(policy uint64, secrets map[string]uint64) error {
+		n += 7 // one workload for all
+		d := Admitted(n, T0)
+		d.Standing = &store.Standing{Policy: policy, Secrets: secrets}
+		_, err := s.Decide(ctx, d)
+		return err
+	}
+	w := Admitted(7, T0).Record.Workload
+	put := func(version uint64, text string) {
+		t.Helper()
+		ok(t, s.PutPolicy(ctx, store.Policy{Workload: w, Version: version, Text: []byte(text)}, By))
+	}
+	set := func(version uint64) {
+		t.Helper()
+		ok(t, s.PutSecret(ctx, store.Secret{SecretKey: store.SecretKey{Workload: w, Name: "a"}, Version: version, Sealed: []byte{1}, KeyID: "k", Policy: Digest("policy", 1)}, By))
+	}
+	want(t, decide(1, nil), store.ErrConflict) // there is none
+	put(1, "one")
+	ok(t, decide(1, nil))
+	want(t, decide(1, map[string]uint64{"a": 1}), store.ErrConflict)
+	set(1)
+	ok(t, decide(1, map[string]uint64{"a": 1}))
+	want(t, decide(1, map[string]uint64{"A": 1}), store.ErrConflict)
+	set(2)
+	want(t, decide(1, map[string]uint64{"a": 1}), store.ErrConflict)
+	ok(t, decide(1, map[string]uint64{"a": 2}))
+	ok(t, s.DeleteSecret(ctx, store.SecretKey{Workload: w, Name: "a"}, By))
+	want(t, decide(1, map[string]uint64{"a": 2}), store.ErrConflict)
+	put(2, "two")
+	want(t, decide(1, nil), store.ErrConflict)
+	ok(t, decide(2, nil))
+	want(t, decide(0, nil), store.ErrInvalid)
+	// What a refused one would have used up is not.
+	d := Admitted(7000, T0)
+	d.Standing = &store.Standing{Policy: 1}
+	_, err := s.Decide(ctx, d)
+	want(t, err, store.ErrConflict)
+	d.Standing.Policy = 2
+	_, err = s.Decide(ctx, d)
+	ok(t, err)
+}
+
+func testAgree(t *testing.T, f func(store.Options) store.Store) {
+	s, ctx := open(t, f), context.Background()
+	ok(t, store.Agree(ctx, s))
+	fill(t, s)
+	ok(t, store.Agree(ctx, s))
 }
 
 func testOnce(t *testing.T, f func(store.Options) store.Store) {

@@ -1,0 +1,147 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/donjon-tee/donjon/steward/server"
+	"github.com/donjon-tee/donjon/steward/store"
+)
+
+func testApp() (*app, *bytes.Buffer) {
+	var b bytes.Buffer
+	return &app{stdin: strings.NewReader(""), stdout: &b, stderr: &b, getenv: func(string) string { return "" }}, &b
+}
+
+func TestOneServerAState(t *testing.T) {
+	a, _ := testApp()
+	dir := filepath.Join(t.TempDir(), "S")
+	unlock, err := a.alone(dir, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.alone(dir, ""); err == nil || !strings.Contains(err.Error(), "another server runs") {
+		t.Errorf("a second server: found %v", err)
+	}
+	if free, err := a.alone(dir, "postgres://db"); err != nil {
+		t.Errorf("a replica on PostgreSQL: %v", err)
+	} else {
+		free()
+	}
+	unlock()
+	if unlock, err = a.alone(dir, ""); err != nil {
+		t.Fatalf("after the first has ended: %v", err)
+	}
+	unlock()
+}
+
+func testState(t *testing.T, a *app, dir string) *state {
+	t.Helper()
+	s, err := a.openState(context.Background(), dir, stateOptions{create: true, serving: &serving{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestDatabaseWithoutItsKeys(t *testing.T) {
+	a, out := testApp()
+	ctx, dir := context.Background(), filepath.Join(t.TempDir(), "S")
+	s := testState(t, a, dir)
+	key := store.SecretKey{Workload: "sha256:" + strings.Repeat("0", 64), Name: "a"}
+	sealed, id, err := ringSealer{s.ring}.Seal(key, 1, []byte("x"))
+	if err == nil {
+		err = s.store.PutSecret(ctx, store.Secret{SecretKey: key, Version: 1, Sealed: sealed, KeyID: id, Policy: [32]byte{1}}, store.Actor{Who: "t", At: time.Now()})
+	}
+	if err == nil {
+		err = a.sealedElsewhere(ctx, s)
+	}
+	if err != nil || strings.Contains(out.String(), "cannot be opened") {
+		t.Fatalf("found %v, %s", err, out)
+	}
+	s.close()
+	if err := os.RemoveAll(filepath.Join(dir, stewardKeys, "sealing")); err != nil {
+		t.Fatal(err)
+	}
+	s = testState(t, a, dir)
+	if err := a.sealedElsewhere(ctx, s); err != nil || !strings.Contains(out.String(), "1 secrets cannot be opened") {
+		t.Errorf("without the sealing keys: found %v, %q", err, out)
+	}
+	s.close()
+	if err := os.RemoveAll(filepath.Join(dir, stewardKeys)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.openState(ctx, dir, stateOptions{create: true, serving: &serving{}}); err == nil {
+		t.Error("without any keys: new ones were made")
+	}
+	if _, err := os.Stat(filepath.Join(dir, stewardKeys)); err == nil {
+		t.Error("a folder of new keys is there")
+	}
+}
+
+// A first start that was cut off between the file and the database leaves no token
+// that nobody knows.
+func TestFirstTokenAfterACut(t *testing.T) {
+	a, _ := testApp()
+	ctx, dir := context.Background(), filepath.Join(t.TempDir(), "S")
+	s := testState(t, a, dir)
+	defer s.close()
+	if err := os.WriteFile(filepath.Join(dir, stewardToken), []byte("donjon-steward-unknown\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for i, made := range []bool{true, false} {
+		if got, err := s.firstToken(ctx); err != nil || got != made {
+			t.Fatalf("start %d: found %v, %v", i, got, err)
+		}
+		text, err := os.ReadFile(filepath.Join(dir, stewardToken))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.store.TokenByHash(ctx, server.TokenHash(strings.TrimSpace(string(text)))); err != nil {
+			t.Errorf("start %d: the file's token: %v", i, err)
+		}
+	}
+}
+
+// After a restore the other verbs find the database that was restored into.
+func TestRestoreSaysWhichDatabase(t *testing.T) {
+	a, _ := testApp()
+	ctx, dir := context.Background(), filepath.Join(t.TempDir(), "S")
+	s := testState(t, a, filepath.Join(t.TempDir(), "old"))
+	var backup bytes.Buffer
+	if err := s.store.Backup(ctx, &backup); err != nil {
+		t.Fatal(err)
+	}
+	s.close()
+	// How serve ran here before: on a database that is not this one.
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	fresh := testState(t, a, dir)
+	fresh.serving = serving{Listen: "127.0.0.1:1", AllowSimulated: true, Database: "postgres://nowhere.invalid/db"}
+	if err := fresh.publish(); err != nil {
+		t.Fatal(err)
+	}
+	fresh.close()
+	for _, name := range []string{stewardDB, stewardDB + "-wal", stewardDB + "-shm"} {
+		_ = os.Remove(filepath.Join(dir, name))
+	}
+	if err := a.stewardRestore(dir, "", &backup); err != nil {
+		t.Fatal(err)
+	}
+	got, err := a.openState(ctx, dir, stateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer got.close()
+	if e, err := got.store.Epoch(ctx); err != nil || e.Number != 2 || e.Confirmed || !got.serving.AllowSimulated {
+		t.Errorf("found %+v, %v, %+v", e, err, got.serving)
+	}
+}

@@ -1,0 +1,71 @@
+package server
+
+import (
+	"context"
+	"sync"
+	"testing"
+
+	"github.com/donjon-tee/donjon/steward/store"
+)
+
+// A meddler is a store whose administrator acts while a request is judged: after its
+// reads, before its decision is written.
+type meddler struct {
+	store.Store
+	once sync.Once
+	act  func()
+}
+
+func (m *meddler) Decide(ctx context.Context, d store.Decision) (store.Receipt, error) {
+	m.once.Do(m.act)
+	return m.Store.Decide(ctx, d)
+}
+
+func TestChangedWhileJudged(t *testing.T) {
+	for name, c := range map[string]struct {
+		act  func(s *steward, w testWorkload)
+		want string // code; "": admitted
+	}{
+		"nothing": {func(*steward, testWorkload) {}, ""},
+		"the workload removed": {func(s *steward, w testWorkload) {
+			s.admin("DELETE", "/v1/admin/workloads/"+w.subject(), nil, nil)
+		}, "workload-unknown"},
+		"the policy widened": {func(s *steward, w testWorkload) {
+			s.admin("PUT", "/v1/admin/policies/"+w.subject(), PolicyPut{Policy: s.policyFor(w, "platforms = [\"any\"]\n")}, nil)
+		}, "secret-unconfirmed"},
+		"the policy narrowed": {func(s *steward, w testWorkload) {
+			s.admin("PUT", "/v1/admin/policies/"+w.subject(), PolicyPut{Policy: s.policyFor(w, "platforms = [\"simulated:"+w.subject()[7:]+"\"]\n")}, nil)
+		}, "refused"},
+		"the secret deleted": {func(s *steward, w testWorkload) {
+			s.admin("DELETE", "/v1/admin/secrets/"+w.subject()+"/db-password", nil, nil)
+		}, "secret-missing"},
+		"the secret set anew": {func(s *steward, w testWorkload) {
+			s.admin("PUT", "/v1/admin/secrets/"+w.subject()+"/db-password", []byte("newer"), nil)
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := &meddler{}
+			s := newSteward(t, func(o *Options) { m.Store = o.Store; o.Store = m })
+			w := newWorkload(secretConfig)
+			s.allow(w, s.platforms())
+			m.act = func() { c.act(s, w) }
+			session, out, p := s.keep(w).enrol()
+			if c.want != "" {
+				if p == nil || p.Code != c.want {
+					t.Fatalf("found %+v, wanted %s", p, c.want)
+				}
+				return
+			}
+			if p != nil {
+				t.Fatal(p)
+			}
+			wanted := theSecret
+			if name == "the secret set anew" {
+				wanted = "newer"
+			}
+			if got, err := session.secrets(out); err != nil || string(got["db-password"]) != wanted {
+				t.Errorf("found the secrets %q, %v, wanted %q", got, err, wanted)
+			}
+		})
+	}
+}

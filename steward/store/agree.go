@@ -1,0 +1,231 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/donjon-tee/donjon/steward/audit"
+)
+
+// Agree holds every decision, policy, secret, confirmation and token of a store against
+// its audit log: whoever writes the database can leave the log alone and change what is
+// read beside it. ErrTampered names the first row that differs. That the log itself
+// stands is audit.Verify's to say.
+func Agree(ctx context.Context, s Store) error {
+	for try := 1; ; try++ {
+		before, err := s.Head(ctx)
+		if err != nil {
+			return err
+		}
+		err = agree(ctx, s, before.Seq)
+		if err == nil || !errors.Is(err, ErrTampered) || try == 5 {
+			return err
+		}
+		after, herr := s.Head(ctx)
+		if herr != nil {
+			return herr
+		}
+		if after.Seq == before.Seq {
+			return err // nobody wrote meanwhile
+		}
+	}
+}
+
+// said is what the log says of what can change.
+type said struct {
+	decisions int
+	policies  map[string]uint64 // newest version
+	secrets   map[SecretKey]*saidSecret
+	tokens    map[string]*saidToken
+}
+
+type saidSecret struct {
+	version   uint64
+	policy    audit.Digest
+	confirmed map[audit.Digest]bool
+	deleted   bool
+}
+
+type saidToken struct {
+	hash    audit.Digest
+	scopes  string
+	revoked bool
+}
+
+func agree(ctx context.Context, s Store, end uint64) error {
+	l := &said{policies: map[string]uint64{}, secrets: map[SecretKey]*saidSecret{}, tokens: map[string]*saidToken{}}
+	for next := uint64(1); next <= end; {
+		list, err := s.AuditRecords(ctx, next, MaxPage)
+		if err != nil {
+			return err
+		}
+		if len(list) == 0 {
+			return fmt.Errorf("%w: record %d is not there", ErrTampered, next)
+		}
+		for _, b := range list {
+			r, err := audit.Parse(b)
+			if err != nil {
+				return fmt.Errorf("%w: record %d: %w", ErrTampered, next, err)
+			}
+			if err := l.take(ctx, s, r); err != nil {
+				return err
+			}
+			next++
+		}
+	}
+	return l.compare(ctx, s)
+}
+
+// take looks up what a record made and nothing changes, and remembers the rest.
+func (l *said) take(ctx context.Context, s Store, r *audit.Record) error {
+	k := SecretKey{r.Workload, r.Name}
+	gone := func(what string, err error) error {
+		if errors.Is(err, ErrNotFound) {
+			return fmt.Errorf("%w: %s of record %d is gone", ErrTampered, what, r.Seq)
+		}
+		return err
+	}
+	switch r.Kind {
+	case audit.Decision:
+		l.decisions++
+		_, err := s.Decision(ctx, r.Seq)
+		return gone("the decision", err)
+	case audit.Policy:
+		l.policies[r.Workload] = r.Version
+		p, err := s.PolicyVersion(ctx, r.Workload, r.Version)
+		if err == nil && p.Digest != r.Policy {
+			err = fmt.Errorf("%w: policy %d of %s", ErrTampered, r.Version, r.Workload)
+		}
+		return gone("the policy", err)
+	case audit.SecretSet:
+		l.secrets[k] = &saidSecret{version: r.Version, policy: r.Policy, confirmed: map[audit.Digest]bool{}}
+	case audit.SecretConfirm:
+		if x := l.secrets[k]; x != nil && x.version == r.Version {
+			x.confirmed[r.Policy] = true
+		}
+	case audit.SecretDelete:
+		if x := l.secrets[k]; x != nil {
+			x.deleted = true
+		}
+	case audit.TokenCreate:
+		l.tokens[r.Name] = &saidToken{hash: r.Detail, scopes: r.Text}
+	case audit.TokenRevoke:
+		if x := l.tokens[r.Name]; x != nil {
+			x.revoked = true
+		}
+	}
+	return nil
+}
+
+func (l *said) compare(ctx context.Context, s Store) error {
+	for w, v := range l.policies {
+		p, err := s.Policy(ctx, w)
+		if err != nil {
+			return err
+		}
+		if p.Version != v {
+			return fmt.Errorf("%w: the policy of %s: found version %d, the log says %d", ErrTampered, w, p.Version, v)
+		}
+	}
+	if err := l.compareSubjects(ctx, s); err != nil {
+		return err
+	}
+	if err := l.compareSecrets(ctx, s); err != nil {
+		return err
+	}
+	if err := l.compareDecisions(ctx, s); err != nil {
+		return err
+	}
+	list, err := s.Tokens(ctx)
+	if err != nil {
+		return err
+	}
+	for _, t := range list {
+		var scopes []string
+		for _, x := range t.Scopes {
+			scopes = append(scopes, string(x))
+		}
+		x := l.tokens[t.ID]
+		if x == nil || x.scopes != strings.Join(scopes, " ") || x.revoked != !t.Revoked.IsZero() || x.hash != tokenDigest(t.Hash) {
+			return fmt.Errorf("%w: the token %s", ErrTampered, t.ID)
+		}
+	}
+	return nil
+}
+
+// compareDecisions finds decisions that no record made: all of those recorded are there.
+func (l *said) compareDecisions(ctx context.Context, s Store) error {
+	n := 0
+	for before := uint64(0); ; {
+		list, err := s.Decisions(ctx, DecisionFilter{Before: before, Limit: MaxPage})
+		if err != nil {
+			return err
+		}
+		if len(list) == 0 {
+			break
+		}
+		n += len(list)
+		before = list[len(list)-1].Seq
+		if before == 0 {
+			break
+		}
+	}
+	if n != l.decisions {
+		return fmt.Errorf("%w: found %d decisions, the log says %d", ErrTampered, n, l.decisions)
+	}
+	return nil
+}
+
+// compareSubjects finds policies that no record made.
+func (l *said) compareSubjects(ctx context.Context, s Store) error {
+	for after := ""; ; {
+		list, err := s.Subjects(ctx, after, MaxPage)
+		if err != nil || len(list) == 0 {
+			return err
+		}
+		for _, p := range list {
+			if l.policies[p.Workload] != p.Version {
+				return fmt.Errorf("%w: the policy of %s: found version %d, the log says %d", ErrTampered, p.Workload, p.Version, l.policies[p.Workload])
+			}
+			after = p.Workload
+		}
+	}
+}
+
+func (l *said) compareSecrets(ctx context.Context, s Store) error {
+	found := map[SecretKey]bool{}
+	for after := (SecretKey{}); ; {
+		list, err := s.AllSecrets(ctx, after, MaxPage)
+		if err != nil {
+			return err
+		}
+		if len(list) == 0 {
+			break
+		}
+		for _, x := range list {
+			after = x.SecretKey
+			found[after] = true
+			have := l.secrets[after]
+			ok := have != nil && !have.deleted && have.version == x.Version && have.policy == x.Policy
+			for _, c := range x.Confirmed {
+				ok = ok && have.confirmed[c]
+			}
+			if !ok {
+				return fmt.Errorf("%w: the secret %s of %s, or what it may be released under", ErrTampered, x.Name, x.Workload)
+			}
+		}
+	}
+	for k, x := range l.secrets {
+		if !x.deleted && !found[k] {
+			return fmt.Errorf("%w: the secret %s of %s is gone", ErrTampered, k.Name, k.Workload)
+		}
+	}
+	return nil
+}
+
+// tokenDigest is what the log says of a token's hash: that of a random text, from which
+// nothing can be had.
+func tokenDigest(hash [32]byte) audit.Digest { return sha256.Sum256(hash[:]) }
