@@ -2,6 +2,8 @@ package enrol
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -142,4 +144,23 @@ func TestSimulatedIsNoHardware(t *testing.T) {
 		}
 		c.Root.Simulated = true
 	}
+}
+
+// Whatever a request is, reading it ends without a panic, and what is accepted has a
+// key that may be certified.
+func FuzzRequest(f *testing.F) {
+	f.Add([]byte{0x30, 0})
+	for _, name := range []string{"milan.csr.der", "icelake-xeon.csr.der"} {
+		if b, err := os.ReadFile(filepath.Join("../../../shared/evidence/steward", name)); err == nil {
+			f.Add(b)
+		}
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if r, err := parseRequest(b); err == nil && (authority.CheckKey(r.key) != nil || r.cmw == nil) {
+			t.Errorf("%x: accepted", b)
+		}
+		if r, err := parseEnarx(b); err == nil && authority.CheckKey(r.key) != nil {
+			t.Errorf("%x: accepted", b)
+		}
+	})
 }
