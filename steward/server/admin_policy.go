@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/donjon-tee/donjon/attest/verdict"
 	"github.com/donjon-tee/donjon/steward/enrol"
 	"github.com/donjon-tee/donjon/steward/store"
 )
@@ -319,7 +318,7 @@ func (s *Server) testPolicy(w http.ResponseWriter, r *http.Request) {
 		s.policyProblem(w, r, err)
 		return
 	}
-	var v *verdict.Verdict = s.enrol.Dry(b, d)
+	v := s.enrol.Dry(b, d)
 	writeJSON(w, http.StatusOK, v)
 }
 
