@@ -18,7 +18,7 @@ import (
 
 func newStewardRotate(a *app) *cobra.Command {
 	var state string
-	var finish, challenge bool
+	var finish, challenge, sealingKey bool
 	c := &cobra.Command{
 		Use:   "rotate",
 		Short: "make a new root, or another new key",
@@ -30,8 +30,8 @@ then rotate --finish takes the old root out of use.
 A server that runs on the state folder takes the keys up within 10 seconds.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			if finish && challenge {
-				return usageError(errors.New("--finish and --challenge-key are two things"))
+			if finish && challenge || finish && sealingKey || challenge && sealingKey {
+				return usageError(errors.New("--finish, --challenge-key and --sealing-key are different things"))
 			}
 			dir, err := a.stewardState(state)
 			if err != nil {
@@ -51,6 +51,9 @@ A server that runs on the state folder takes the keys up within 10 seconds.`,
 			case challenge:
 				what = "a new challenge key; those before were removed"
 				err = st.authority.NewChallengeKey(true)
+			case sealingKey:
+				what = "a new sealing key; every secret is sealed under it, and those before were removed"
+				err = st.rotateSealing(ctx)
 			default:
 				err = st.authority.Rotate()
 			}
@@ -70,7 +73,70 @@ A server that runs on the state folder takes the keys up within 10 seconds.`,
 	c.Flags().StringVar(&state, "state", "", "state `FOLDER` of the Steward (default: this user's)")
 	c.Flags().BoolVar(&finish, "finish", false, "take every root but the newest out of use")
 	c.Flags().BoolVar(&challenge, "challenge-key", false, "make a new challenge key: challenges that are on their way are refused")
+	c.Flags().BoolVar(&sealingKey, "sealing-key", false, "make a new sealing key and seal every secret under it")
 	return c
+}
+
+// rotateSealing makes a new sealing key, seals every secret again, and removes the
+// keys before. What it is cut off in is finished the next time.
+func (s *state) rotateSealing(ctx context.Context) error {
+	if _, err := s.ring.Rotate(); err != nil {
+		return err
+	}
+	current, err := s.ring.KeyID()
+	if err != nil {
+		return err
+	}
+	if err := s.reseal(ctx, current); err != nil {
+		return err
+	}
+	// Whoever sealed under the key before and has not stored it yet.
+	time.Sleep(2 * time.Second)
+	if err := s.reseal(ctx, current); err != nil {
+		return err
+	}
+	ids, err := s.ring.KeyIDs()
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if id != current {
+			if err := s.ring.Retire(id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// reseal seals under the current key what another one sealed.
+func (s *state) reseal(ctx context.Context, current string) error {
+	seal := ringSealer{s.ring}
+	for {
+		list, err := s.store.StaleSecrets(ctx, current, 100)
+		if err != nil {
+			return err
+		}
+		if len(list) == 0 {
+			return nil
+		}
+		for _, x := range list {
+			plain, err := seal.Open(x)
+			if err != nil {
+				return fmt.Errorf("the secret %s of %s: %w", x.Name, x.Workload, err)
+			}
+			old := x.KeyID
+			x.Sealed, x.KeyID, err = seal.Seal(x.SecretKey, x.Version, plain)
+			clear(plain)
+			if err != nil {
+				return err
+			}
+			err = s.store.RewrapSecret(ctx, x, old, store.Actor{Who: "local", At: time.Now()})
+			if err != nil && !errors.Is(err, store.ErrConflict) { // set anew meanwhile: it has the new key
+				return err
+			}
+		}
+	}
 }
 
 func newStewardRestore(a *app) *cobra.Command {

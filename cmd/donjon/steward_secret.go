@@ -119,6 +119,9 @@ func newSecretList(a *app) *cobra.Command {
 			var err error
 			if f.workload != "" {
 				var digest string
+				if c.ArgsLenAtDash() < 0 {
+					args = nil // no "--": the workload's own arguments stay
+				}
 				if s, digest, err = a.about(&f.pointedFlags, f.workload, args); err != nil {
 					return err
 				}

@@ -92,6 +92,10 @@ func (a *app) stewardServe(c *cobra.Command, f serveFlags) error {
 		return usageError(fmt.Errorf("--listen: found %q, wanted ADDRESS:PORT", f.listen))
 	}
 	run := serving{Listen: f.listen, Names: ownNames(f.names, host), AllowSimulated: f.allowSimulated, TrustDomain: f.trustDomain, Database: f.database}
+	rules, err := f.enarxRules()
+	if err != nil {
+		return err
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// The port first: a second server on the state would change what the others read.
@@ -112,10 +116,7 @@ func (a *app) stewardServe(c *cobra.Command, f serveFlags) error {
 		return err
 	}
 	defer st.close()
-	st.limits = limits
-	if err := f.enarxRules(st); err != nil {
-		return err
-	}
+	st.limits, st.enarx = limits, rules
 	if err := a.loadStewardCollateral(st, f.collateral); err != nil {
 		return err
 	}
@@ -137,6 +138,15 @@ func (a *app) stewardServe(c *cobra.Command, f serveFlags) error {
 	a.note("the Steward answers on https://%s; state in %s", run.Listen, dir)
 	if run.AllowSimulated {
 		a.note("--allow-simulated: policies may admit simulated evidence, which protects nothing")
+	}
+	if st.enarx != nil {
+		a.note("--enarx: requests in Enarx's form are certified under %s; they have no nonce and name no workload", st.path(stewardEnarxCA))
+		for _, n := range st.enarx.Notes {
+			a.note("--enarx-policy: %s", n)
+		}
+		if st.enarx.Policy == nil {
+			a.note("--enarx without --enarx-policy: nothing is good enough")
+		}
 	}
 	if first {
 		a.nextCommands(dir, run.Listen)
@@ -306,28 +316,27 @@ func (a *app) reloadCollateral(ctx context.Context, s *state, paths []string, lo
 }
 
 // enarxRules reads what the endpoint in Enarx's form demands.
-func (f *serveFlags) enarxRules(s *state) error {
+func (f *serveFlags) enarxRules() (*enrol.Enarx, error) {
 	if !f.enarx {
 		if f.kvm || f.enarxPolicy != "" {
-			return usageError(errors.New("--enarx-kvm and --enarx-policy belong to --enarx"))
+			return nil, usageError(errors.New("--enarx-kvm and --enarx-policy belong to --enarx"))
 		}
-		return nil
+		return nil, nil
 	}
 	if f.kvm && !f.allowSimulated {
-		return usageError(errors.New("--enarx-kvm needs --allow-simulated: KVM evidence proves nothing"))
+		return nil, usageError(errors.New("--enarx-kvm needs --allow-simulated: KVM evidence proves nothing"))
 	}
 	rules := &enrol.Enarx{AllowKVM: f.kvm}
 	if f.enarxPolicy != "" {
 		b, err := readAtMost(f.enarxPolicy, 1<<20)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if err := rules.Parse(b); err != nil {
-			return failHint(statusUsage, "docs/steward.md, Enarx", fmt.Errorf("--enarx-policy %s: %w", f.enarxPolicy, err))
+			return nil, failHint(statusUsage, "docs/steward.md, Enarx", fmt.Errorf("--enarx-policy %s: %w", f.enarxPolicy, err))
 		}
 	}
-	s.enarx = rules
-	return nil
+	return rules, nil
 }
 
 // notifySystemd tells systemd (sd_notify(3)); elsewhere it does nothing.

@@ -71,10 +71,10 @@ type Options struct {
 
 // Service judges requests. Many goroutines may use it at once.
 type Service struct {
-	o        Options
-	verifier attest.Verifier
-	epoch    atomic.Pointer[store.Epoch]
-	headKey  [32]byte // SHA-256 of SPKI
+	o          Options
+	verifier   attest.Verifier
+	epoch      atomic.Pointer[store.Epoch]
+	stewardKey [32]byte // SHA-256 of SPKI
 
 	mu   sync.Mutex
 	docs map[audit.Digest]*Document
@@ -88,7 +88,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	if o.TrustDomain == "" {
 		o.TrustDomain = o.Authority.TrustDomain()
 	}
-	s := &Service{o: o, headKey: sha256.Sum256(o.SPKI), docs: map[audit.Digest]*Document{}}
+	s := &Service{o: o, stewardKey: sha256.Sum256(o.SPKI), docs: map[audit.Digest]*Document{}}
 	return s, s.Refresh(ctx)
 }
 
@@ -244,11 +244,14 @@ func (s *Service) admit(ctx context.Context, r *request) Result {
 		d.Lease = &store.LeaseRequest{Instance: r.verdict.Claims.Keep.Instance.String(), Until: until, Max: n}
 	}
 	receipt, err := s.o.Store.Decide(ctx, d)
-	if code, refusal := refusalOf(err); refusal {
-		r.addStoreCheck(code, err)
+	code, refusal := refusalOf(err)
+	switch {
+	case code == CodeChallengeUsed: // what it was used for is in the log already
+		return Result{Problem: problem(code, r.peer, "", nil), Verdict: r.verdict, Workload: r.subject}
+	case refusal:
+		r.addStoreCheck(code)
 		return s.refuse(ctx, r, code)
-	}
-	if err != nil {
+	case err != nil:
 		return s.failed(r, err)
 	}
 	// From here on the decision stands, whatever becomes of the answer.

@@ -150,7 +150,7 @@ func (s *Service) binding(r *request) []verdict.Check {
 	}
 	return []verdict.Check{
 		compare(verdict.ChannelBinding, "the connection's exporter", k.Exporter, exporter),
-		compare(verdict.ChannelBinding, "the Steward's key", k.StewardKey, s.headKey[:]),
+		compare(verdict.ChannelBinding, "the Steward's key", k.StewardKey, s.stewardKey[:]),
 		compare(verdict.KeyBinding, "the sealing key", k.SealingKey, sealing[:]),
 		compare(verdict.KeyBinding, "the certified key", c.Key, authority.SPKI(r.csr.spki)),
 		compare(verdict.Nonce, "the challenge's SHA-256", hashOf(k.Nonce), hashOf(r.challenge)),

@@ -114,9 +114,6 @@ func (s *Service) refuse(ctx context.Context, r *request, code Code) Result {
 	if d.Record.Outcome == verdict.Admitted {
 		d.Record.Outcome = verdict.Refused // the verdict admits; something else does not
 	}
-	if code == CodeChallengeUsed || code == CodeSuspended {
-		d.Once = nil
-	}
 	receipt, err := s.o.Store.Decide(ctx, d)
 	if again, refusal := refusalOf(err); refusal {
 		if again == CodeChallengeUsed {
@@ -164,15 +161,11 @@ func refusalOf(err error) (Code, bool) {
 }
 
 // addStoreCheck says in the record what the store refused.
-func (r *request) addStoreCheck(code Code, err error) {
-	switch code {
-	case CodeInstances:
+func (r *request) addStoreCheck(code Code) {
+	if code == CodeInstances {
 		r.fail(verdict.Fail(verdict.Workload, "the workload runs as often as it may", "a place that is free").From("policy: [steward] max_instances").
 			Advise("wait for a certificate to end, or donjon steward workload leases"))
-	case CodeChallengeUsed:
-		r.fail(verdict.Fail(verdict.Nonce, "a challenge that was used before", "a new one").From(sourceEnrol))
 	}
-	_ = err
 }
 
 // decision is what is recorded of a request, admitted or not.

@@ -165,6 +165,10 @@ func TestReplayOfARequest(t *testing.T) {
 	if _, p := session.post(protocol.PathEnrol, session.enrolment(), &out); p == nil || p.Code != "challenge-used" {
 		t.Errorf("new evidence for a used challenge: found %+v, wanted challenge-used", p)
 	}
+	// The log has the one decision: a used challenge does not fill it.
+	if rows, err := s.store.Decisions(context.Background(), store.DecisionFilter{}); err != nil || len(rows) != 1 {
+		t.Errorf("%d decisions, wanted 1: %v", len(rows), err)
+	}
 	if n := s.released(); n != 1 {
 		t.Errorf("secrets released %d times, wanted once", n)
 	}
