@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/donjon-tee/donjon/steward/audit"
+	"github.com/donjon-tee/donjon/steward/sealing"
 	"github.com/donjon-tee/donjon/steward/store"
 )
 
@@ -109,7 +110,26 @@ func (s *state) rotateSealing(ctx context.Context) error {
 	return nil
 }
 
-// reseal seals under the current key what another one sealed.
+// reconfirm makes the MACs of a secret's confirmations under the current key. One that
+// does not hold gets none: it must not hold afterwards, nor be looked at for ever.
+func (r ringSealer) reconfirm(x *store.Secret, current string) error {
+	for i, c := range x.Confirmed {
+		err := r.Confirmed(*x, c)
+		switch {
+		case errors.Is(err, sealing.ErrMAC), errors.Is(err, sealing.ErrKeyUnknown):
+			x.Confirmed[i].MAC, x.Confirmed[i].KeyID = nil, current
+		case err != nil:
+			return err
+		default:
+			if x.Confirmed[i], err = r.Confirm(x.SecretKey, x.Version, c.Policy); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// reseal seals and confirms under the current key what another one did.
 func (s *state) reseal(ctx context.Context, current string) error {
 	seal := ringSealer{s.ring}
 	for {
@@ -126,9 +146,12 @@ func (s *state) reseal(ctx context.Context, current string) error {
 				return fmt.Errorf("the secret %s of %s: %w", x.Name, x.Workload, err)
 			}
 			old := x.KeyID
-			x.Sealed, x.KeyID, err = seal.Seal(x.SecretKey, x.Version, plain)
+			x.Sealed, x.KeyID, err = seal.Seal(x.SecretKey, x.Version, x.Policy, plain)
 			clear(plain)
 			if err != nil {
+				return err
+			}
+			if err := seal.reconfirm(&x, current); err != nil {
 				return err
 			}
 			err = s.store.RewrapSecret(ctx, x, old, store.Actor{Who: "local", At: time.Now()})

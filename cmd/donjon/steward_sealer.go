@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"path/filepath"
 
+	"github.com/donjon-tee/donjon/steward/audit"
 	"github.com/donjon-tee/donjon/steward/sealing"
 	"github.com/donjon-tee/donjon/steward/store"
 )
@@ -14,13 +15,24 @@ import (
 type ringSealer struct{ *sealing.Ring }
 
 // Seal implements server.Sealer.
-func (r ringSealer) Seal(k store.SecretKey, version uint64, plain []byte) ([]byte, string, error) {
-	return r.Ring.Seal(plain, sealing.AAD(k.Workload, k.Name, version))
+func (r ringSealer) Seal(k store.SecretKey, version uint64, policy audit.Digest, plain []byte) ([]byte, string, error) {
+	return r.Ring.Seal(plain, sealing.AAD(k.Workload, k.Name, version, policy))
 }
 
 // Open implements server.Sealer.
 func (r ringSealer) Open(s store.Secret) ([]byte, error) {
-	return r.Ring.Open(s.Sealed, sealing.AAD(s.Workload, s.Name, s.Version))
+	return r.Ring.Open(s.Sealed, sealing.AAD(s.Workload, s.Name, s.Version, s.Policy))
+}
+
+// Confirm implements server.Sealer.
+func (r ringSealer) Confirm(k store.SecretKey, version uint64, policy audit.Digest) (store.Confirmation, error) {
+	sum, id, err := r.MAC(sealing.Confirmation(k.Workload, k.Name, version, policy))
+	return store.Confirmation{Policy: policy, MAC: sum, KeyID: id}, err
+}
+
+// Confirmed implements server.Sealer.
+func (r ringSealer) Confirmed(s store.Secret, c store.Confirmation) error {
+	return r.VerifyMAC(sealing.Confirmation(s.Workload, s.Name, s.Version, c.Policy), c.KeyID, c.MAC)
 }
 
 // sealingDir is the folder of sealing keys in that of keys.

@@ -162,7 +162,7 @@ func (s *state) pages(log *slog.Logger) func(*server.Server) http.Handler {
 		return nil
 	}
 	return func(srv *server.Server) http.Handler {
-		return web.New(web.Options{Store: s.store, TokenHash: server.TokenHash, AllowSimulated: s.serving.AllowSimulated, Log: log,
+		return web.New(web.Options{Store: s.store, TokenHash: server.TokenHash, Confirmed: ringSealer{s.ring}.Confirmed, AllowSimulated: s.serving.AllowSimulated, Log: log,
 			Collateral: func(context.Context) ([]collateral.Line, error) {
 				var b collateral.Bundle
 				if set := s.collateral.Load(); set != nil {

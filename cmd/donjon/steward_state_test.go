@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/donjon-tee/donjon/steward/audit"
 	"github.com/donjon-tee/donjon/steward/server"
 	"github.com/donjon-tee/donjon/steward/store"
 )
@@ -56,7 +57,7 @@ func TestDatabaseWithoutItsKeys(t *testing.T) {
 	ctx, dir := context.Background(), filepath.Join(t.TempDir(), "S")
 	s := testState(t, a, dir)
 	key := store.SecretKey{Workload: "sha256:" + strings.Repeat("0", 64), Name: "a"}
-	sealed, id, err := ringSealer{s.ring}.Seal(key, 1, []byte("x"))
+	sealed, id, err := ringSealer{s.ring}.Seal(key, 1, audit.Digest{1}, []byte("x"))
 	if err == nil {
 		err = s.store.PutSecret(ctx, store.Secret{SecretKey: key, Version: 1, Sealed: sealed, KeyID: id, Policy: [32]byte{1}}, store.Actor{Who: "t", At: time.Now()})
 	}

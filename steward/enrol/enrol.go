@@ -53,6 +53,8 @@ type Options struct {
 	Names authority.Names
 	// Unseal opens a stored secret; nil: none can be released.
 	Unseal func(store.Secret) ([]byte, error)
+	// Confirmed says whether a confirmation of a secret holds; nil: none does.
+	Confirmed func(store.Secret, store.Confirmation) error
 	// Collateral gives vendor data beside what is stapled to evidence; nil: none.
 	Collateral func() *collateral.Set
 	// Seen is what was seen of collateral before (THREATS T25); nil: not remembered.

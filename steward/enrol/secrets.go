@@ -47,12 +47,17 @@ func (s *Service) secrets(ctx context.Context, r *request) (out protocol.Secrets
 	out, versions = protocol.Secrets{}, map[string]uint64{}
 	for _, want := range c.Secrets {
 		x, ok := stored[want.Name]
+		releasable, broken := x.ReleasableBy(r.doc.Digest, s.o.Confirmed)
 		switch {
 		case !ok:
 			r.fail(verdict.Fail(verdict.Workload, "the secret "+want.Name+" was never set", "every secret that the configuration declares").From("the Steward's secrets").
 				Advise("donjon steward secret set --workload " + r.subject + " " + want.Name))
 			return out, nil, nil, CodeSecretMissing, nil
-		case !x.Releasable(r.doc.Digest):
+		case broken != nil:
+			r.fail(verdict.Fail(verdict.Workload, "the confirmation of the secret "+want.Name+" for this policy does not hold: it was changed, belongs elsewhere, or its key is gone", "one that this Steward made").
+				From("the Steward's secrets").Advise("donjon steward audit verify --state FOLDER: the database may have been changed"))
+			return out, nil, nil, CodeSecretUnconfirmed, nil
+		case !releasable:
 			r.fail(verdict.Fail(verdict.Workload, "the secret "+want.Name+" was set under another policy", "the policy it was set under, or one that was confirmed for it").
 				From("the Steward's secrets").Advise("donjon steward secret confirm --workload " + r.subject + " " + want.Name))
 			return out, nil, nil, CodeSecretUnconfirmed, nil

@@ -2,6 +2,7 @@ package sealing
 
 import (
 	"bytes"
+	"crypto/hmac"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -273,8 +274,42 @@ func (r *Ring) Open(sealed, aad []byte) ([]byte, error) {
 	return open(key, sealed, aad)
 }
 
+// MAC authenticates message under the current key, and says which one that was.
+func (r *Ring) MAC(message []byte) (sum []byte, keyID string, err error) {
+	id, err := r.KeyID()
+	if err != nil {
+		return nil, "", err
+	}
+	key, err := r.key(id)
+	if err != nil {
+		return nil, "", err
+	}
+	sum, err = mac(key, id, message)
+	return sum, id, err
+}
+
+// VerifyMAC says whether sum is MAC of message under the key of that id, in constant
+// time. Errors: ErrMAC, ErrKeyUnknown, ErrKeyFile.
+func (r *Ring) VerifyMAC(message []byte, keyID string, sum []byte) error {
+	if !validID(keyID) { // before it becomes a part of a path
+		return fmt.Errorf("%w: found the key id %.32q", ErrMAC, keyID)
+	}
+	key, err := r.key(keyID)
+	if err != nil {
+		return err
+	}
+	want, err := mac(key, keyID, message)
+	if err != nil {
+		return err
+	}
+	if !hmac.Equal(want, sum) {
+		return ErrMAC
+	}
+	return nil
+}
+
 // Rotate makes a new key the current one. What older keys sealed still opens, until
-// it is sealed again and they are retired.
+// it is sealed again and they are retired; so do MACs.
 func (r *Ring) Rotate() (string, error) {
 	id, err := r.add()
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
@@ -40,6 +41,7 @@ const Overhead = headerSize + nonceSize + 16
 // The errors.
 var (
 	ErrOpen         = errors.New("sealing: what was sealed was changed, or belongs elsewhere")
+	ErrMAC          = errors.New("sealing: what was authenticated was changed, or belongs elsewhere")
 	ErrKeyUnknown   = errors.New("sealing: the key is not here")
 	ErrKeyFile      = errors.New("sealing: the key file cannot be used")
 	ErrPassphrase   = errors.New("sealing: the passphrase does not open the key")
@@ -57,17 +59,48 @@ const (
 	nonceSize  = 12
 )
 
-const recordLabel = "donjon steward sealing/1 record"
+const (
+	recordLabel = "donjon steward sealing/1 record"
+	macLabel    = "donjon steward sealing/1 mac"
+)
 
-// AAD binds a sealed secret to its place: moved to another workload, name or version
-// it does not open.
-func AAD(workload, name string, version uint64) []byte {
-	out := []byte("donjon steward secret/1\x00")
+// AAD binds a sealed secret to its place and to the digest of the policy that it was
+// set under: moved to another workload, name or version, or said to be for another
+// policy, it does not open.
+func AAD(workload, name string, version uint64, policy [32]byte) []byte {
+	return place("donjon steward secret/2", workload, name, version, policy)
+}
+
+// Confirmation is what Ring.MAC is made over, so that a version of a secret may be
+// released under a further policy.
+func Confirmation(workload, name string, version uint64, policy [32]byte) []byte {
+	return place("donjon steward confirmation/1", workload, name, version, policy)
+}
+
+// place is a label, a zero byte, workload and name with their lengths before them (32
+// bits), the version (64 bits) and the policy's digest; big endian.
+func place(label, workload, name string, version uint64, policy [32]byte) []byte {
+	out := append([]byte(label), 0)
 	for _, s := range []string{workload, name} {
 		out = binary.BigEndian.AppendUint32(out, uint32(len(s)))
 		out = append(out, s...)
 	}
-	return binary.BigEndian.AppendUint64(out, version)
+	return append(binary.BigEndian.AppendUint64(out, version), policy[:]...)
+}
+
+// mac is HMAC-SHA-256 over the key's id, with its length before it (32 bits), and
+// message, under a key that nothing else uses.
+func mac(key []byte, id string, message []byte) ([]byte, error) {
+	k, err := hkdf.Key(sha256.New, key, nil, macLabel, keySize)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(k)
+	h := hmac.New(sha256.New, k)
+	h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(id))))
+	h.Write([]byte(id))
+	h.Write(message)
+	return h.Sum(nil), nil
 }
 
 // keyID names a key without telling anything about it.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -32,7 +33,7 @@ func TestSealAndOpen(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			r := must(t, c)
 			for _, n := range []int{0, 1, 1000, MaxPlaintext} {
-				plain, aad := bytes.Repeat([]byte{7}, n), AAD("w", "n", 1)
+				plain, aad := bytes.Repeat([]byte{7}, n), AAD("w", "n", 1, [32]byte{1})
 				sealed, id, err := r.Seal(plain, aad)
 				if err != nil {
 					t.Fatal(err)
@@ -45,7 +46,7 @@ func TestSealAndOpen(t *testing.T) {
 				if err != nil || !bytes.Equal(got, plain) {
 					t.Fatalf("found %d bytes and %v, wanted %d", len(got), err, n)
 				}
-				for _, other := range [][]byte{nil, AAD("w", "n", 2), AAD("w", "m", 1), AAD("wn", "", 1), AAD("", "wn", 1)} {
+				for _, other := range [][]byte{nil, AAD("w", "n", 1, [32]byte{2}), Confirmation("w", "n", 1, [32]byte{1}), AAD("w", "n", 2, [32]byte{1}), AAD("w", "m", 1, [32]byte{1}), AAD("wn", "", 1, [32]byte{1}), AAD("", "wn", 1, [32]byte{1})} {
 					if _, err := r.Open(sealed, other); !errors.Is(err, ErrOpen) {
 						t.Fatalf("with other AAD: %v", err)
 					}
@@ -64,7 +65,7 @@ func TestSealAndOpen(t *testing.T) {
 
 func TestEveryBitCounts(t *testing.T) {
 	r := must(t, rings(t)[KindFile])
-	aad := AAD("w", "n", 1)
+	aad := AAD("w", "n", 1, [32]byte{1})
 	sealed, _, err := r.Seal([]byte("secret"), aad)
 	if err != nil {
 		t.Fatal(err)
@@ -260,5 +261,69 @@ func TestNotSupported(t *testing.T) {
 	}
 	if _, err := Open(Config{Dir: "/proc/none/keys"}); !errors.Is(err, ErrKeyFile) || !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
+	}
+}
+
+func TestMAC(t *testing.T) {
+	for kind, c := range rings(t) {
+		t.Run(kind, func(t *testing.T) {
+			r := must(t, c)
+			message := Confirmation("w", "n", 1, [32]byte{1})
+			sum, id, err := r.MAC(message)
+			if err != nil || len(sum) != 32 {
+				t.Fatalf("found %d bytes, %v", len(sum), err)
+			}
+			if err := must(t, c).VerifyMAC(message, id, sum); err != nil {
+				t.Fatalf("by another process: %v", err)
+			}
+			for _, other := range [][]byte{nil, Confirmation("w", "n", 1, [32]byte{2}), Confirmation("w", "n", 2, [32]byte{1}), Confirmation("w", "m", 1, [32]byte{1}),
+				Confirmation("wn", "", 1, [32]byte{1}), AAD("w", "n", 1, [32]byte{1})} {
+				if err := r.VerifyMAC(other, id, sum); !errors.Is(err, ErrMAC) {
+					t.Errorf("of %q: %v", other, err)
+				}
+			}
+			for i := range sum {
+				for bit := range 8 {
+					bad := bytes.Clone(sum)
+					bad[i] ^= 1 << bit
+					if err := r.VerifyMAC(message, id, bad); !errors.Is(err, ErrMAC) {
+						t.Fatalf("byte %d, bit %d: %v", i, bit, err)
+					}
+				}
+			}
+			for _, bad := range [][]byte{nil, sum[:31], append(bytes.Clone(sum), 0)} {
+				if err := r.VerifyMAC(message, id, bad); !errors.Is(err, ErrMAC) {
+					t.Errorf("of %d bytes: %v", len(bad), err)
+				}
+			}
+			for _, bad := range []string{"", "../current", "current", strings.Repeat("A", 2*idSize)} {
+				if err := r.VerifyMAC(message, bad, sum); !errors.Is(err, ErrMAC) {
+					t.Errorf("under the key %q: %v", bad, err)
+				}
+			}
+			if err := r.VerifyMAC(message, strings.Repeat("0", 2*idSize), sum); !errors.Is(err, ErrKeyUnknown) {
+				t.Errorf("under no key: %v", err)
+			}
+			// Rotated, the old key's holds until it is retired, and under no other id.
+			if _, err := r.Rotate(); err != nil {
+				t.Fatal(err)
+			}
+			again, next, err := r.MAC(message)
+			if err != nil || next == id || bytes.Equal(again, sum) {
+				t.Fatalf("rotated: %s, %v", next, err)
+			}
+			if err := r.VerifyMAC(message, id, sum); err != nil {
+				t.Errorf("rotated: %v", err)
+			}
+			if err := r.VerifyMAC(message, next, sum); !errors.Is(err, ErrMAC) {
+				t.Errorf("under the new key: %v", err)
+			}
+			if err := r.Retire(id); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.VerifyMAC(message, id, sum); !errors.Is(err, ErrKeyUnknown) {
+				t.Errorf("retired: %v", err)
+			}
+		})
 	}
 }

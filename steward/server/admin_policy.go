@@ -220,7 +220,7 @@ func (s *Server) withUnconfirmed(w http.ResponseWriter, r *http.Request, v Polic
 		return
 	}
 	for _, x := range list {
-		if !x.Releasable(p.Digest) {
+		if !x.Releasable(p.Digest, s.confirmed()) {
 			v.Unconfirmed = append(v.Unconfirmed, x.Name)
 		}
 	}

@@ -77,7 +77,7 @@ func (s *Server) listSecrets(w http.ResponseWriter, r *http.Request) {
 	for _, x := range list {
 		v := SecretView{Workload: x.Workload, Name: x.Name, Version: x.Version, At: x.At, By: x.By, Policy: x.Policy.String()}
 		if policy != nil {
-			yes := x.Releasable(policy.Digest)
+			yes := x.Releasable(policy.Digest, s.confirmed())
 			v.Releasable = &yes
 		}
 		out = append(out, v)
@@ -115,7 +115,7 @@ func (s *Server) putSecret(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	version++
-	sealed, keyID, err := s.o.Seal.Seal(k, version, plain)
+	sealed, keyID, err := s.o.Seal.Seal(k, version, policy.Digest, plain)
 	if err != nil {
 		s.storeProblem(w, r, fmt.Errorf("sealing: %w", err))
 		return
@@ -142,6 +142,14 @@ func (s *Server) deleteSecret(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
+// confirmed verifies confirmations; nil: none holds.
+func (s *Server) confirmed() func(store.Secret, store.Confirmation) error {
+	if s.o.Seal == nil {
+		return nil
+	}
+	return s.o.Seal.Confirmed
+}
+
 // SecretConfirm lets a secret be released under a policy that it was not set under.
 // Both are named, so that nobody confirms what was changed meanwhile.
 type SecretConfirm struct {
@@ -160,12 +168,20 @@ func (s *Server) confirmSecret(w http.ResponseWriter, r *http.Request) {
 		s.problem(w, r, http.StatusBadRequest, string(enrol.CodeMalformed), "policy: wanted the digest of the policy in force")
 		return
 	}
+	if s.o.Seal == nil {
+		s.problem(w, r, http.StatusServiceUnavailable, string(enrol.CodeInternal), "this Steward has no key to confirm secrets with")
+		return
+	}
 	policy, err := s.o.Store.Policy(r.Context(), k.Workload)
 	if err == nil && policy.Digest != audit.Digest(b) {
 		err = store.ErrConflict
 	}
+	var c store.Confirmation
 	if err == nil {
-		err = s.o.Store.ConfirmSecret(r.Context(), k, body.Version, policy.Digest, s.actor(r))
+		c, err = s.o.Seal.Confirm(k, body.Version, policy.Digest)
+	}
+	if err == nil {
+		err = s.o.Store.ConfirmSecret(r.Context(), k, body.Version, c, s.actor(r))
 	}
 	if err != nil {
 		s.storeProblem(w, r, err)

@@ -26,6 +26,7 @@ import (
 
 	"github.com/donjon-tee/donjon/attest/evidence"
 	silicon "github.com/donjon-tee/donjon/silicon/snp"
+	"github.com/donjon-tee/donjon/steward/audit"
 	"github.com/donjon-tee/donjon/steward/authority"
 	"github.com/donjon-tee/donjon/steward/enrol"
 	"github.com/donjon-tee/donjon/steward/protocol"
@@ -42,11 +43,18 @@ const theSecret = "s3cret\n"
 // ring is the sealer of the command line, in short.
 type ring struct{ *sealing.Ring }
 
-func (r ring) Seal(k store.SecretKey, version uint64, plain []byte) ([]byte, string, error) {
-	return r.Ring.Seal(plain, sealing.AAD(k.Workload, k.Name, version))
+func (r ring) Seal(k store.SecretKey, version uint64, policy audit.Digest, plain []byte) ([]byte, string, error) {
+	return r.Ring.Seal(plain, sealing.AAD(k.Workload, k.Name, version, policy))
 }
 func (r ring) Open(s store.Secret) ([]byte, error) {
-	return r.Ring.Open(s.Sealed, sealing.AAD(s.Workload, s.Name, s.Version))
+	return r.Ring.Open(s.Sealed, sealing.AAD(s.Workload, s.Name, s.Version, s.Policy))
+}
+func (r ring) Confirm(k store.SecretKey, version uint64, policy audit.Digest) (store.Confirmation, error) {
+	sum, id, err := r.MAC(sealing.Confirmation(k.Workload, k.Name, version, policy))
+	return store.Confirmation{Policy: policy, MAC: sum, KeyID: id}, err
+}
+func (r ring) Confirmed(s store.Secret, c store.Confirmation) error {
+	return r.VerifyMAC(sealing.Confirmation(s.Workload, s.Name, s.Version, c.Policy), c.KeyID, c.MAC)
 }
 
 // A steward is a Server on a port of its own, over a real database.

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/donjon-tee/donjon/attest/collateral"
+	"github.com/donjon-tee/donjon/steward/audit"
 	"github.com/donjon-tee/donjon/steward/authority"
 	"github.com/donjon-tee/donjon/steward/enrol"
 	"github.com/donjon-tee/donjon/steward/protocol"
@@ -51,8 +52,12 @@ type Options struct {
 // A Sealer keeps secrets at rest; steward/sealing is one.
 type Sealer interface {
 	// Seal seals a secret's version; what it gives names the key by its id.
-	Seal(k store.SecretKey, version uint64, plain []byte) (sealed []byte, keyID string, err error)
+	// It opens with the policy that it was set under, and no other.
+	Seal(k store.SecretKey, version uint64, policy audit.Digest, plain []byte) (sealed []byte, keyID string, err error)
 	Open(s store.Secret) ([]byte, error)
+	// Confirm makes a confirmation, Confirmed says whether one holds.
+	Confirm(k store.SecretKey, version uint64, policy audit.Digest) (store.Confirmation, error)
+	Confirmed(s store.Secret, c store.Confirmation) error
 }
 
 // Limits bound what clients may take. Zero fields have the defaults.
@@ -132,7 +137,7 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	e := enrol.Options{Store: o.Store, Authority: o.Authority, SPKI: s.identity.spki, Names: o.Names, Collateral: o.Collateral, Seen: o.Seen,
 		AllowSimulated: o.AllowSimulated, TrustDomain: o.TrustDomain, Build: o.Build, Clock: o.Clock, Enarx: o.Enarx}
 	if o.Seal != nil {
-		e.Unseal = o.Seal.Open
+		e.Unseal, e.Confirmed = o.Seal.Open, o.Seal.Confirmed
 	}
 	if s.enrol, err = enrol.New(ctx, e); err != nil {
 		return nil, err

@@ -211,7 +211,7 @@ func (l *said) compareSecrets(ctx context.Context, s Store) error {
 			have := l.secrets[after]
 			ok := have != nil && !have.deleted && have.version == x.Version && have.policy == x.Policy
 			for _, c := range x.Confirmed {
-				ok = ok && have.confirmed[c]
+				ok = ok && have.confirmed[c.Policy]
 			}
 			if !ok {
 				return fmt.Errorf("%w: the secret %s of %s, or what it may be released under", ErrTampered, x.Name, x.Workload)

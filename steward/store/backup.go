@@ -52,7 +52,7 @@ func tables() []table {
 		{"workloads", "digest:t name:t first_seen:i manifest:n", "digest"},
 		{"policies", "workload:t version:i text:b digest:b at:i who:t", "workload, version"},
 		{"secrets", "workload:t name:t version:i sealed:n key_id:t policy:b at:i who:t deleted:i", "workload, name, version"},
-		{"confirmations", "workload:t name:t version:i policy:b at:i who:t", "workload, name, version, policy"},
+		{"confirmations", "workload:t name:t version:i policy:b at:i who:t mac:b key_id:t", "workload, name, version, policy"},
 		{"tokens", "id:t name:t hash:b scopes:t created:i who:t expires:i revoked:i", "id"},
 		{"kept", "name:t data:b version:i", "name"},
 		{"heads", "seq:i head:b", "id"},

@@ -7,6 +7,9 @@ import (
 	"github.com/donjon-tee/donjon/steward/audit"
 )
 
+// maxMAC bounds a confirmation's MAC, in bytes.
+const maxMAC = 64
+
 func (k SecretKey) valid() error {
 	return first(text("the secret's workload", k.Workload, 1), textTo("the secret's name", k.Name, 1, 256))
 }
@@ -81,14 +84,16 @@ func (d *db) secrets(ctx context.Context, query string, args ...any) ([]Secret, 
 	})
 	for i := 0; err == nil && i < len(out); i++ {
 		s := &out[i]
-		err = t.each(ctx, "SELECT policy FROM confirmations WHERE workload = ? AND name = ? AND version = ? ORDER BY at, policy",
+		err = t.each(ctx, "SELECT policy, mac, key_id FROM confirmations WHERE workload = ? AND name = ? AND version = ? ORDER BY at, policy",
 			[]any{s.Workload, s.Name, int64(s.Version)}, func(scan func(...any) error) error {
+				var c Confirmation
 				var policy []byte
-				if err := scan(&policy); err != nil {
+				if err := scan(&policy, &c.MAC, &c.KeyID); err != nil {
 					return err
 				}
 				if len(policy) == len(s.Policy) {
-					s.Confirmed = append(s.Confirmed, audit.Digest(policy))
+					c.Policy = audit.Digest(policy)
+					s.Confirmed = append(s.Confirmed, c)
 				}
 				return nil
 			})
@@ -118,14 +123,15 @@ func (d *db) StaleSecrets(ctx context.Context, keyID string, n int) ([]Secret, e
 	if err := first(text("the key id", keyID, 1)); err != nil {
 		return nil, err
 	}
-	return d.secrets(ctx, secretColumns("sealed")+" AND key_id <> ? ORDER BY workload, name LIMIT ?", keyID, limit(n))
+	return d.secrets(ctx, secretColumns("sealed")+" AND (key_id <> ? OR EXISTS (SELECT 1 FROM confirmations c WHERE c.workload = s.workload AND c.name = s.name"+
+		" AND c.version = s.version AND c.key_id <> ? AND LENGTH(c.policy) = 32)) ORDER BY workload, name LIMIT ?", keyID, keyID, limit(n))
 }
 
-func (d *db) ConfirmSecret(ctx context.Context, k SecretKey, v uint64, policy audit.Digest, by Actor) error {
-	if err := first(k.valid(), version("the secret", v)); err != nil {
+func (d *db) ConfirmSecret(ctx context.Context, k SecretKey, v uint64, c Confirmation, by Actor) error {
+	if err := first(k.valid(), version("the secret", v), size("the confirmation's MAC", len(c.MAC), 1, maxMAC), text("the key id", c.KeyID, 1)); err != nil {
 		return err
 	}
-	if policy.IsZero() {
+	if c.Policy.IsZero() {
 		return fmt.Errorf("%w: no policy is named", ErrInvalid)
 	}
 	_, err := d.write(ctx, by, func(t *tx, s *state) (*audit.Record, error) {
@@ -139,9 +145,10 @@ func (d *db) ConfirmSecret(ctx context.Context, k SecretKey, v uint64, policy au
 		if have != v {
 			return nil, refuse(ErrConflict, "the secret %s: found version %d, wanted %d", k.Name, have, v)
 		}
-		_, err = t.exec(ctx, "INSERT INTO confirmations (workload, name, version, policy, at, who) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-			k.Workload, k.Name, int64(v), policy[:], us(by.At), by.Who)
-		return &audit.Record{Kind: audit.SecretConfirm, Workload: k.Workload, Name: k.Name, Version: v, Policy: policy}, err
+		_, err = t.exec(ctx, "INSERT INTO confirmations (workload, name, version, policy, at, who, mac, key_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"+
+			" ON CONFLICT (workload, name, version, policy) DO UPDATE SET at = excluded.at, who = excluded.who, mac = excluded.mac, key_id = excluded.key_id",
+			k.Workload, k.Name, int64(v), c.Policy[:], us(by.At), by.Who, c.MAC, c.KeyID)
+		return &audit.Record{Kind: audit.SecretConfirm, Workload: k.Workload, Name: k.Name, Version: v, Policy: c.Policy}, err
 	})
 	return err
 }
@@ -169,11 +176,24 @@ func (d *db) RewrapSecret(ctx context.Context, sec Secret, oldKeyID string, by A
 		text("the key id", sec.KeyID, 1), text("the old key id", oldKeyID, 1)); err != nil {
 		return err
 	}
+	for _, c := range sec.Confirmed {
+		if err := first(size("the confirmation's MAC", len(c.MAC), 0, maxMAC), text("the key id", c.KeyID, 1)); err != nil {
+			return err
+		}
+	}
 	_, err := d.write(ctx, by, func(t *tx, s *state) (*audit.Record, error) {
 		n, err := t.exec(ctx, "UPDATE secrets SET sealed = ?, key_id = ? WHERE workload = ? AND name = ? AND version = ? AND key_id = ? AND deleted = 0 AND sealed IS NOT NULL",
 			sec.Sealed, sec.KeyID, sec.Workload, sec.Name, int64(sec.Version), oldKeyID)
 		if err == nil && n != 1 {
 			err = refuse(ErrConflict, "the secret %s: found no version %d under the key %s", sec.Name, sec.Version, oldKeyID)
+		}
+		for _, c := range sec.Confirmed {
+			if err != nil {
+				break
+			}
+			// One that was confirmed anew meanwhile stays.
+			_, err = t.exec(ctx, "UPDATE confirmations SET mac = ?, key_id = ? WHERE workload = ? AND name = ? AND version = ? AND policy = ? AND key_id <> ?",
+				append([]byte{}, c.MAC...), c.KeyID, sec.Workload, sec.Name, int64(sec.Version), c.Policy[:], c.KeyID)
 		}
 		return &audit.Record{Kind: audit.SecretRewrap, Workload: sec.Workload, Name: sec.Name, Version: sec.Version, Text: sec.KeyID}, err
 	})

@@ -98,12 +98,15 @@ type Store interface {
 	Secrets(ctx context.Context, workload string) ([]Secret, error)
 	AllSecrets(ctx context.Context, after SecretKey, limit int) ([]Secret, error) // without ciphertext, by workload and name
 	// ConfirmSecret allows a version's release under a policy that it was not set
-	// under. ErrConflict where version is not the newest.
-	ConfirmSecret(ctx context.Context, k SecretKey, version uint64, policy audit.Digest, by Actor) error
+	// under. ErrConflict where version is not the newest. Confirmed again, it has the
+	// new MAC.
+	ConfirmSecret(ctx context.Context, k SecretKey, version uint64, c Confirmation, by Actor) error
 	DeleteSecret(ctx context.Context, k SecretKey, by Actor) error
-	// StaleSecrets are those sealed under another key than keyID, for rotation.
+	// StaleSecrets are those sealed or confirmed under another key than keyID, for
+	// rotation.
 	StaleSecrets(ctx context.Context, keyID string, limit int) ([]Secret, error)
-	// RewrapSecret replaces a ciphertext with the same secret under another key.
+	// RewrapSecret replaces a ciphertext with the same secret under another key, and
+	// the MACs of the confirmations in it whose key is another.
 	// ErrConflict where version or the old key id is not what is there.
 	RewrapSecret(ctx context.Context, s Secret, oldKeyID string, by Actor) error
 
@@ -320,22 +323,48 @@ type Secret struct {
 	Sealed    []byte // nil where deleted, replaced, or not asked for
 	KeyID     string
 	Policy    audit.Digest   // it was set under
-	Confirmed []audit.Digest // policies a holder of the secret scope confirmed since
+	Confirmed []Confirmation // what a holder of the secret scope confirmed since
 	At        time.Time
 	By        string
 }
 
-// Releasable says whether this version may be released under a policy (THREATS T8).
-func (s *Secret) Releasable(policy audit.Digest) bool {
+// Confirmation lets a version of a secret be released under a further policy. The
+// store keeps the MAC and does not know the key: whoever can write the database cannot
+// make one.
+type Confirmation struct {
+	Policy audit.Digest
+	MAC    []byte // empty: it held under no key when the sealing key was rotated
+	KeyID  string // of the sealing key that MAC's key was derived from
+}
+
+// Releasable says whether this version may be released under a policy (THREATS T8):
+// the one it was set under, which opening it proves, or one with a confirmation that
+// holds. With holds nil, none does.
+func (s *Secret) Releasable(policy audit.Digest, holds func(Secret, Confirmation) error) bool {
+	ok, _ := s.ReleasableBy(policy, holds)
+	return ok
+}
+
+// ReleasableBy is Releasable that also says why a confirmation for the policy does not
+// hold; nil where there is none for it.
+func (s *Secret) ReleasableBy(policy audit.Digest, holds func(Secret, Confirmation) error) (bool, error) {
 	if policy.IsZero() {
-		return false
+		return false, nil
+	}
+	if s.Policy == policy {
+		return true, nil
 	}
 	for _, c := range s.Confirmed {
-		if c == policy {
-			return true
+		if c.Policy != policy { // it is there once
+			continue
 		}
+		if holds == nil {
+			return false, errors.New("no key to verify confirmations with")
+		}
+		err := holds(*s, c)
+		return err == nil, err
 	}
-	return s.Policy == policy
+	return false, nil
 }
 
 // CertificateFilter chooses certificates. Zero fields do not choose.

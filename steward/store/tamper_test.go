@@ -86,7 +86,7 @@ func TestRowsAgreeWithTheLog(t *testing.T) {
 		"a secret's workload":         "UPDATE secrets SET workload = 'sha256:b'",
 		"a secret gone":               "DELETE FROM secrets WHERE name = 'a'",
 		"a deleted secret back":       "UPDATE secrets SET deleted = 0 WHERE name = 'b'",
-		"a confirmation":              "INSERT INTO confirmations VALUES ('sha256:a', 'a', 1, x'0909090909090909090909090909090909090909090909090909090909090909', 1, 'x')",
+		"a confirmation":              "INSERT INTO confirmations VALUES ('sha256:a', 'a', 1, x'0909090909090909090909090909090909090909090909090909090909090909', 1, 'x', x'00', 'k')",
 		"a token's hash":              "UPDATE tokens SET hash = zeroblob(32) WHERE id = 't'",
 		"a token's scopes":            "UPDATE tokens SET scopes = 'admin' WHERE id = 't'",
 		"a token that was taken back": "UPDATE tokens SET revoked = 0 WHERE id = 'u'",

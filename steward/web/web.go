@@ -59,6 +59,8 @@ type Options struct {
 	// TokenHash is how Store knows an administrator's token, given without space around
 	// it.
 	TokenHash func(token string) [32]byte
+	// Confirmed says whether a confirmation of a secret holds. nil: none does.
+	Confirmed func(store.Secret, store.Confirmation) error
 	// Collateral describes the vendor data that the Steward has. nil: it keeps none.
 	Collateral func(ctx context.Context) ([]collateral.Line, error)
 	// Sessions keeps who is signed in. nil: a value in Store, which replicas share.

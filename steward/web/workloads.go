@@ -180,7 +180,7 @@ func (s *site) secretsOf(ctx context.Context, subject string, p *store.Policy) (
 			break
 		}
 		one.Sealed = nil
-		out = append(out, secretRow{one, p != nil && one.Releasable(p.Digest)})
+		out = append(out, secretRow{one, p != nil && one.Releasable(p.Digest, s.Confirmed)})
 	}
 	return out, nil
 }

@@ -557,6 +557,12 @@ func secret(name string, v uint64, policy int) store.Secret {
 		Sealed: fmt.Appendf(nil, "sealed %s %d", name, v), KeyID: "k1", Policy: Digest("policy", policy)}
 }
 
+func confirmation(policy int, key string) store.Confirmation {
+	return store.Confirmation{Policy: Digest("policy", policy), MAC: fmt.Appendf(nil, "mac %d %s", policy, key), KeyID: key}
+}
+
+func stands(store.Secret, store.Confirmation) error { return nil }
+
 func testSecrets(t *testing.T, f func(store.Options) store.Store) {
 	s, ctx := open(t, f), context.Background()
 	ok(t, s.PutSecret(ctx, secret("a", 1, 1), By))
@@ -566,24 +572,24 @@ func testSecrets(t *testing.T, f func(store.Options) store.Store) {
 	ok(t, err)
 	equal(t, "version", v, 1)
 	k := store.SecretKey{Workload: "w", Name: "a"}
-	ok(t, s.ConfirmSecret(ctx, k, 1, Digest("policy", 2), By))
-	ok(t, s.ConfirmSecret(ctx, k, 1, Digest("policy", 2), By)) // again is no harm
-	want(t, s.ConfirmSecret(ctx, k, 2, Digest("policy", 2), By), store.ErrConflict)
+	ok(t, s.ConfirmSecret(ctx, k, 1, confirmation(2, "k1"), By))
+	ok(t, s.ConfirmSecret(ctx, k, 1, confirmation(2, "k1"), By)) // again is no harm
+	want(t, s.ConfirmSecret(ctx, k, 2, confirmation(2, "k1"), By), store.ErrConflict)
 	list, err := s.Secrets(ctx, "w")
 	ok(t, err)
 	equal(t, "secrets", len(list), 2)
 	for policy, releasable := range []bool{false, true, true, false} {
-		equal(t, fmt.Sprint("releasable under ", policy), list[0].Releasable(Digest("policy", policy)), releasable)
+		equal(t, fmt.Sprint("releasable under ", policy), list[0].Releasable(Digest("policy", policy), stands), releasable)
 	}
-	equal(t, "releasable under none", list[0].Releasable(audit.Digest{}), false)
+	equal(t, "releasable under none", list[0].Releasable(audit.Digest{}, stands), false)
 	// A new version is confirmed for nothing but its own policy, and the old one's
 	// ciphertext is gone.
 	ok(t, s.PutSecret(ctx, secret("a", 2, 3), By))
 	list, err = s.Secrets(ctx, "w")
 	ok(t, err)
 	equal(t, "sealed", string(list[0].Sealed), "sealed a 2")
-	equal(t, "releasable under the confirmed", list[0].Releasable(Digest("policy", 2)), false)
-	want(t, s.ConfirmSecret(ctx, k, 1, Digest("policy", 2), By), store.ErrConflict)
+	equal(t, "releasable under the confirmed", list[0].Releasable(Digest("policy", 2), stands), false)
+	want(t, s.ConfirmSecret(ctx, k, 1, confirmation(2, "k1"), By), store.ErrConflict)
 	// Rotation.
 	stale, err := s.StaleSecrets(ctx, "k2", 10)
 	ok(t, err)
@@ -595,10 +601,11 @@ func testSecrets(t *testing.T, f func(store.Options) store.Store) {
 	stale, err = s.StaleSecrets(ctx, "k2", 10)
 	ok(t, err)
 	equal(t, "stale", len(stale), 1)
+	testRotatedConfirmations(t, s)
 	// Deletion.
 	ok(t, s.DeleteSecret(ctx, k, By))
 	want(t, s.DeleteSecret(ctx, k, By), store.ErrNotFound)
-	want(t, s.ConfirmSecret(ctx, k, 2, Digest("policy", 2), By), store.ErrNotFound)
+	want(t, s.ConfirmSecret(ctx, k, 2, confirmation(2, "k1"), By), store.ErrNotFound)
 	want(t, s.RewrapSecret(ctx, re, "k2", By), store.ErrConflict)
 	all, err := s.AllSecrets(ctx, store.SecretKey{}, 10)
 	ok(t, err)
@@ -611,6 +618,45 @@ func testSecrets(t *testing.T, f func(store.Options) store.Store) {
 	all, err = s.AllSecrets(ctx, k, 10)
 	ok(t, err)
 	equal(t, "page", all[0].Name, "b")
+}
+
+// testRotatedConfirmations has a's version 2, which k2 sealed, confirmed under k1.
+func testRotatedConfirmations(t *testing.T, s store.Store) {
+	ctx, k := context.Background(), store.SecretKey{Workload: "w", Name: "a"}
+	for _, p := range []int{4, 5, 6} {
+		ok(t, s.ConfirmSecret(ctx, k, 2, confirmation(p, "k1"), By))
+	}
+	ok(t, s.ConfirmSecret(ctx, k, 2, confirmation(4, "k0"), By)) // again: the newer MAC
+	list, err := s.StaleSecrets(ctx, "k2", 10)
+	ok(t, err)
+	equal(t, "stale", len(list), 2)
+	x := list[0]
+	said := func(x store.Secret) string {
+		out := map[audit.Digest]string{}
+		for _, c := range x.Confirmed {
+			out[c.Policy] = string(c.MAC) + "/" + c.KeyID
+		}
+		return fmt.Sprint(len(out), " ", out[Digest("policy", 4)], " ", out[Digest("policy", 5)], " ", out[Digest("policy", 6)])
+	}
+	equal(t, "confirmations", said(x), "3 mac 4 k0/k0 mac 5 k1/k1 mac 6 k1/k1")
+	ok(t, s.ConfirmSecret(ctx, k, 2, confirmation(6, "k2"), By)) // meanwhile
+	old := x.KeyID
+	x.KeyID = "k2"
+	for i := range x.Confirmed {
+		x.Confirmed[i].MAC, x.Confirmed[i].KeyID = []byte("rotated"), "k2"
+		if x.Confirmed[i].Policy == Digest("policy", 5) {
+			x.Confirmed[i].MAC = nil // it did not hold
+		}
+	}
+	ok(t, s.RewrapSecret(ctx, x, old, By))
+	list, err = s.Secrets(ctx, "w")
+	ok(t, err)
+	equal(t, "rotated", said(list[0]), "3 rotated/k2 /k2 mac 6 k2/k2")
+	list, err = s.StaleSecrets(ctx, "k2", 10)
+	ok(t, err)
+	for _, y := range list {
+		equal(t, "still stale", y.Name, "b")
+	}
 }
 
 func testSecretRace(t *testing.T, f func(store.Options) store.Store) {

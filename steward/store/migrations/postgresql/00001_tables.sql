@@ -102,6 +102,8 @@ CREATE TABLE confirmations (
 	policy BYTEA NOT NULL,
 	at BIGINT NOT NULL,
 	who TEXT COLLATE "C" NOT NULL,
+	mac BYTEA NOT NULL,
+	key_id TEXT NOT NULL,
 	PRIMARY KEY (workload, name, version, policy)
 );
 CREATE TABLE tokens (

@@ -102,6 +102,8 @@ CREATE TABLE confirmations (
 	policy BLOB NOT NULL,
 	at INTEGER NOT NULL,
 	who TEXT NOT NULL,
+	mac BLOB NOT NULL,
+	key_id TEXT NOT NULL,
 	PRIMARY KEY (workload, name, version, policy)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE tokens (
