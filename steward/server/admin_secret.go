@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/donjon-tee/donjon/steward/audit"
@@ -29,7 +30,7 @@ type SecretView struct {
 }
 
 // secretName is a name as configurations may have it.
-var secretName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
+var secretName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`) })
 
 func (s *Server) secretKey(w http.ResponseWriter, r *http.Request) (store.SecretKey, bool) {
 	digest, ok := s.subject(w, r)
@@ -37,7 +38,7 @@ func (s *Server) secretKey(w http.ResponseWriter, r *http.Request) (store.Secret
 		return store.SecretKey{}, false
 	}
 	name := r.PathValue("name")
-	if !secretName.MatchString(name) {
+	if !secretName().MatchString(name) {
 		s.problem(w, r, http.StatusBadRequest, string(enrol.CodeMalformed),
 			fmt.Sprintf("found the secret's name %q, wanted up to 128 letters, digits, dots, hyphens and underscores", name))
 		return store.SecretKey{}, false

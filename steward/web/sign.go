@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/donjon-tee/donjon/attest/verdict"
 )
@@ -35,7 +36,11 @@ func signedIn(next func(*site, http.ResponseWriter, *http.Request)) func(*site, 
 }
 
 // isNext says whether a sign-in may lead there: a page of this site, nothing else.
-var isNext = regexp.MustCompile(`^/(decisions(/[0-9]{1,20})?|workloads(/sha256:[0-9a-f]{64})?|certificates|collateral)$`).MatchString
+func isNext(path string) bool { return afterSignIn().MatchString(path) }
+
+var afterSignIn = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^/(decisions(/[0-9]{1,20})?|workloads(/sha256:[0-9a-f]{64})?|certificates|collateral)$`)
+})
 
 func (s *site) signInForm(w http.ResponseWriter, r *http.Request) {
 	a, err := s.administrator(r)

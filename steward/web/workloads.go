@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"regexp"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/donjon-tee/donjon/attest/policy"
@@ -102,7 +103,11 @@ type workloadView struct {
 	Now       time.Time
 }
 
-var isSubject = regexp.MustCompile(`^(sha256:[0-9a-f]{64}|signer:.{1,512})$`).MatchString
+func isSubject(s string) bool { return subject().MatchString(s) }
+
+var subject = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(sha256:[0-9a-f]{64}|signer:.{1,512})$`)
+})
 
 func (s *site) workload(w http.ResponseWriter, r *http.Request) {
 	subject := r.PathValue("subject")
