@@ -14,7 +14,7 @@ func (s *supervisor) serveSteward(st *link.Stream) {
 	host, port := s.Workload.Config.StewardAddr()
 	if host == "" {
 		const text = "the configuration names no Steward"
-		s.Log(0, "refused to the Keep: "+text)
+		s.steward.once.Do(func() { s.Log(0, "refused to the Keep: "+text) }) // a Keep may ask without end
 		st.Reset(link.CodeRefused, text)
 		return
 	}
@@ -27,6 +27,7 @@ func (s *supervisor) serveSteward(st *link.Stream) {
 
 // A pace allows paceBurst at once and one more each paceEvery.
 type pace struct {
+	once sync.Once // for what is said once
 	mu   sync.Mutex
 	used int
 	last time.Time // when used was last lowered
