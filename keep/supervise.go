@@ -352,16 +352,19 @@ func (s *supervisor) acceptLoop() {
 		if err != nil {
 			return
 		}
-		switch st.Service() {
-		case link.ServiceWorkload, link.ServiceStdin, link.ServiceStdout, link.ServiceStderr, link.ServiceLog, link.ServiceExit:
-			if !s.firstOnly(st.Service(), 0) {
-				st.Reset(link.CodeRefused, "it was opened before")
-				continue
-			}
-		}
 		if !s.admit(st.Service()) {
 			st.Reset(link.CodeBusy, "too many streams of this service are open")
 			continue
+		}
+		// What was busy may come again: only a stream that is served uses up the one that
+		// such a service has. A last word that was refused for ever would never be said.
+		switch st.Service() {
+		case link.ServiceWorkload, link.ServiceStdin, link.ServiceStdout, link.ServiceStderr, link.ServiceLog, link.ServiceExit:
+			if !s.firstOnly(st.Service(), 0) {
+				s.leave(st.Service())
+				st.Reset(link.CodeRefused, "it was opened before")
+				continue
+			}
 		}
 		if st.Service() == link.ServiceStdout || st.Service() == link.ServiceStderr {
 			if !s.countOutput() {

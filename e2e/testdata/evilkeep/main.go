@@ -75,7 +75,7 @@ func run() error {
 	case "streams": // opened and given up at once, of every service but the last word's
 		for i := range 100_000 {
 			service := link.Service(i % 20)
-			if service == link.ServiceExit || service == link.ServiceSteward {
+			if service == link.ServiceExit {
 				service = link.ServiceReport
 			}
 			st, err := sess.Open(service, nil)
