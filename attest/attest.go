@@ -15,6 +15,7 @@ package attest
 import (
 	"crypto/x509"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/donjon-tee/donjon/attest/advisory"
@@ -224,7 +225,7 @@ func supersede(made, more []verdict.Check) []verdict.Check {
 }
 
 func formFailure(err error) verdict.Check {
-	c := verdict.Fail(verdict.Form, err.Error(), "one piece of evidence of a known form")
+	c := verdict.Fail(verdict.Form, strings.TrimPrefix(err.Error(), "evidence: "), "one piece of evidence of a known form")
 	if h, ok := err.(interface{ Hint() string }); ok {
 		c.Hint = h.Hint()
 	}

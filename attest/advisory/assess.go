@@ -210,7 +210,11 @@ func (c Condition) wanted() string {
 // judgeProtocol is for attacks on how evidence is used. Evidence alone never shows
 // that the attack fails: the checks nonce and channel-binding do, for one connection.
 func judgeProtocol(c *claims.Claims) (state, why string) {
-	if c.Key != nil && c.Nonce == nil && (c.Keep == nil || c.Keep.Exporter == nil) {
+	nonce := c.Nonce
+	if c.Keep != nil { // a Keep's claims hold their own
+		nonce = c.Keep.Nonce
+	}
+	if len(c.Key) > 0 && len(nonce) == 0 && (c.Keep == nil || len(c.Keep.Exporter) == 0) {
 		return Exposed, "the evidence binds a key and neither a nonce nor a connection: it can be replayed and diverted"
 	}
 	return CannotTell, "the checks nonce and channel-binding say whether this evidence was made for this connection"

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/donjon-tee/donjon/attest/evidence"
+	"github.com/donjon-tee/donjon/attest/snp"
 	silicon "github.com/donjon-tee/donjon/silicon/snp"
 )
 
@@ -101,5 +102,18 @@ func TestInspectEvidence(t *testing.T) {
 	}
 	if r.RootKind != "unknown" || r.Appraisal != "not made" || r.Checks == nil || r.Report["host_data"] != r.Claims.Keep.WorkloadDigest.String() {
 		t.Errorf("found %+v", r)
+	}
+}
+
+// What only happens to read as a certificate table of nothing known is not called one.
+func TestInspectCallsNothingATable(t *testing.T) {
+	real := snp.EncodeCertTable([]snp.CertEntry{{GUID: snp.GUIDVCEK, Data: []byte("x")}})
+	odd := snp.EncodeCertTable([]snp.CertEntry{{GUID: snp.GUID{1}, Data: []byte("x")}})
+	for name, c := range map[string]struct {
+		b    []byte
+		want int
+	}{"a table": {real, statusDone}, "unknown entries alone": {odd, statusNotGenuine}, "zeros": {make([]byte, 96), statusNotGenuine}} {
+		a, _, _ := evidenceApp(t)
+		wantStatus(t, name, inspectFile(a, name, c.b, evidenceOptions{}), c.want)
 	}
 }

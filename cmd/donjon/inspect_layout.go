@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/donjon-tee/donjon/attest/collateral"
@@ -49,10 +50,12 @@ func otherLayout(b []byte) ([]layout.Field, string, bool) {
 	if fields, err := tpm.LayoutLog(b); err == nil {
 		return fields, "event log", true
 	}
-	if fields, err := snp.TableLayout(b); err == nil && len(fields) > 0 {
-		return fields, "certificate table", true
+	rows, err := snp.ParseCertTable(b)
+	if err != nil || !slices.ContainsFunc(rows, func(r snp.CertEntry) bool { _, known := r.GUID.Name(); return known }) {
+		return nil, "", false // anything may look like a table of nothing that is known
 	}
-	return nil, "", false
+	fields, err := snp.TableLayout(b)
+	return fields, "certificate table", err == nil
 }
 
 // items lists collateral, one line each.

@@ -251,7 +251,7 @@ func readPolicy(name string) (*policy.Policy, error) {
 	}
 	p, err := policy.Parse(b)
 	if err != nil {
-		return nil, failHint(statusUsage, "donjon policy check "+name+" explains a policy", fmt.Errorf("%s: %w", name, err))
+		return nil, failHint(statusUsage, "docs/policy.md has every key; donjon policy init --from EVIDENCE writes a policy that holds", fmt.Errorf("%s: %w", name, err))
 	}
 	return p, nil
 }
