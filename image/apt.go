@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -110,10 +111,11 @@ type aptPackage struct {
 	files         []string // one, or two where modules are packed apart
 }
 
-// Names as Debian policy 5.6.1 has them, and versions without "/" (5.6.12).
+// Names as Debian policy 5.6.1 has them, and versions without "/" (5.6.12). They are
+// compiled when something is fetched: every run would pay for it otherwise.
 var (
-	packageName    = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]{1,100}$`)
-	packageVersion = regexp.MustCompile(`^[A-Za-z0-9.+~:-]{1,100}$`)
+	packageName    = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]{1,100}$`) })
+	packageVersion = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9.+~:-]{1,100}$`) })
 )
 
 // fetch downloads the first of the packages that exists, resolving the names that
@@ -133,12 +135,12 @@ func (a apt) fetch(ctx context.Context, names []string) (aptPackage, error) {
 			name = next
 		}
 		version := fields["Version"]
-		if fields["Package"] != name || !packageName.MatchString(name) || !packageVersion.MatchString(version) {
+		if fields["Package"] != name || !packageName().MatchString(name) || !packageVersion().MatchString(version) {
 			continue
 		}
 		want := []string{name}
 		// Ubuntu packs the modules, and the list of what is built in, apart.
-		if m := dependency(fields["Depends"], "linux-modules-"); m != "" && packageName.MatchString(m) {
+		if m := dependency(fields["Depends"], "linux-modules-"); m != "" && packageName().MatchString(m) {
 			want = append(want, m)
 		}
 		a.progress(fmt.Sprintf("downloading %s %s", name, version))
@@ -189,7 +191,7 @@ func dependency(depends, prefix string) string {
 		if i := strings.IndexAny(name, " (:"); i >= 0 {
 			name = name[:i]
 		}
-		if strings.HasPrefix(name, prefix) && packageName.MatchString(name) {
+		if strings.HasPrefix(name, prefix) && packageName().MatchString(name) {
 			return name
 		}
 	}

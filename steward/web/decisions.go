@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,10 +32,15 @@ type decisionsView struct {
 	TEEs     []string
 }
 
-var (
-	isDigest   = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`).MatchString
-	isInstance = regexp.MustCompile(`^[0-9a-f]{1,128}$`).MatchString
-)
+func isDigest(s string) bool {
+	digits, ok := strings.CutPrefix(s, "sha256:")
+	return ok && len(digits) == 64 && isHex(digits)
+}
+
+func isInstance(s string) bool { return len(s) >= 1 && len(s) <= 128 && isHex(s) }
+
+// isHex says whether s has no other characters than hexadecimal digits in lower case.
+func isHex(s string) bool { return strings.Trim(s, "0123456789abcdef") == "" }
 
 // parseFilter reads the form; problem says what in it is wrong.
 func parseFilter(q url.Values) (form filter, f store.DecisionFilter, problem string) {
