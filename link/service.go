@@ -60,6 +60,9 @@ type Offer struct {
 	// Terminals says behind which of stdin, stdout and stderr (bits 0 to 2) a
 	// person sits: the host's word, and no more than a manner of speaking.
 	Terminals uint8 `cbor:"10,keyasint,omitempty"`
+	// Role is which of the configuration's roles the Keep runs in: the host's choice, which
+	// the warden shows in its evidence.
+	Role string `cbor:"11,keyasint,omitempty"`
 }
 
 // PortRequest names a descriptor of the configuration by its position in files

@@ -19,8 +19,9 @@ import (
 // the connection, after the handshake, for that connection alone.
 
 // shown is what one client is shown: the certificate of the moment, and the Keep's
-// proof about that certificate's key. A renewal meanwhile changes neither.
-func (w *warden) shown() (*tls.Certificate, *atls.Server, error) {
+// proof about that certificate's key. A renewal meanwhile changes neither. admits is
+// the policy for clients that must be Keeps; "": anyone may be a client.
+func (w *warden) shown(admits string) (*tls.Certificate, *atls.Server, error) {
 	cert, err := w.identity.tlsCertificate()
 	if err != nil {
 		return nil, nil, err
@@ -29,7 +30,11 @@ func (w *warden) shown() (*tls.Certificate, *atls.Server, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return cert, &atls.Server{Prover: p}, nil
+	s := &atls.Server{Prover: p}
+	if admits != "" {
+		s.Peer = w.peerConfig(admits, cert, p)
+	}
+	return cert, s, nil
 }
 
 // A channelProver proves the Keep on connections that one key ends.

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/donjon-tee/donjon/attest/atls"
+	"github.com/donjon-tee/donjon/attest/verdict"
 	"github.com/donjon-tee/donjon/engine"
 	"github.com/donjon-tee/donjon/link"
 	"github.com/donjon-tee/donjon/workload"
@@ -32,6 +33,9 @@ type listener struct {
 	tls   *tls.Config // nil: plain
 	// Of a TLS listener: what the Keep shows to this client and proves itself with.
 	shown func() (*tls.Certificate, *atls.Server, error)
+	// keeps: clients must be Keeps. header: each connection begins with who the client is.
+	keeps, header bool
+	refused       func(error) // told of clients that are turned away
 }
 
 func (p *ports) accept(st *link.Stream) {
@@ -48,22 +52,31 @@ func (p *ports) accept(st *link.Stream) {
 		return
 	}
 	var filter link.Filter
+	var header []byte
 	if l.tls != nil {
 		early, err := firstRecord(st)
 		if err != nil {
 			_ = st.Close()
 			return
 		}
-		f, err := l.serve(p, st, early)
+		f, who, err := l.serve(p, st, early)
 		if err != nil {
+			l.refused(err)
 			_ = st.Close()
 			return
 		}
-		filter = f
+		if filter = f; l.header {
+			header = who.encode()
+		}
 	}
 	ours, theirs, err := rawPair()
 	if err != nil {
 		_ = st.Close()
+		return
+	}
+	if n, werr := unix.Write(ours, header); len(header) > 0 && (werr != nil || n != len(header)) { // into an empty buffer that holds far more
+		_ = st.Close()
+		_, _ = unix.Close(ours), theirs.Close()
 		return
 	}
 	err = pass(l.guest, theirs)
@@ -78,10 +91,10 @@ func (p *ports) accept(st *link.Stream) {
 
 // serve ends TLS for a client, and proves the Keep to one that asks for it: then the
 // guest hears of the client once that has admitted the Keep.
-func (l *listener) serve(p *ports, st *link.Stream, early []byte) (*tlsFilter, error) {
+func (l *listener) serve(p *ports, st *link.Stream, early []byte) (*tlsFilter, clientIdentity, error) {
 	cert, prover, err := l.shown()
 	if err != nil {
-		return nil, err
+		return nil, clientIdentity{}, err
 	}
 	cfg := l.tls.Clone()
 	cfg.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil }
@@ -89,22 +102,33 @@ func (l *listener) serve(p *ports, st *link.Stream, early []byte) (*tlsFilter, e
 		if atls.Asked(h) {
 			return prover.TLS(cfg), nil
 		}
+		if l.keeps {
+			return nil, errOrdinary
+		}
 		return nil, nil
 	}
 	p.shake <- struct{}{}
 	f, err := handshake(st, early, tls.Server, cfg)
 	<-p.shake
 	if err != nil {
-		return nil, err
+		return nil, clientIdentity{}, err
 	}
-	if f.conn.ConnectionState().NegotiatedProtocol == atls.Protocol {
-		if _, err := prover.Attest(context.Background(), f.conn); err != nil {
+	state := f.conn.ConnectionState()
+	var about *verdict.Verdict
+	if state.NegotiatedProtocol == atls.Protocol {
+		conn, err := prover.Attest(context.Background(), f.conn)
+		if err != nil {
 			_ = f.conn.Close()
-			return nil, err
+			return nil, clientIdentity{}, err
 		}
+		about = conn.Verdict
+	}
+	if l.keeps && about == nil { // cannot be: the protocol was chosen, or the handshake has failed
+		_ = f.conn.Close()
+		return nil, clientIdentity{}, errOrdinary
 	}
 	f.settle()
-	return f, nil
+	return f, clientOf(&state, about), nil
 }
 
 // closeAll takes no more connections: the guest's accept fails.
@@ -139,10 +163,12 @@ func (w *warden) listen(index uint32, f workload.File, data []*os.File) (engine.
 		if err != nil {
 			return 0, nil, err
 		}
-		if l.tls, err = w.serverTLS(clients, f.ClientAuth == "require"); err != nil {
+		if l.tls, err = w.serverTLS(clients, f.ClientAuth); err != nil {
 			return 0, nil, err
 		}
-		l.shown = w.shown
+		l.shown = func() (*tls.Certificate, *atls.Server, error) { return w.shown(f.Attest) }
+		l.keeps, l.header = f.Attest != "", f.PeerHeader != ""
+		l.refused = w.refusals(f.Name, l.keeps)
 	}
 	ours, theirs, err := pair()
 	if err != nil {
@@ -200,7 +226,15 @@ func (w *warden) connect(index uint32, f workload.File, data []*os.File) (engine
 	}
 	_ = st.SetReadDeadline(time.Time{})
 	var filter link.Filter
-	if f.Prot == "tls" {
+	switch {
+	case f.Attest != "":
+		shaken, err := w.attestPeer(st, f)
+		if err != nil {
+			return 0, nil, err
+		}
+		shaken.settle()
+		filter = shaken
+	case f.Prot == "tls":
 		roots, err := w.pool(f.CA, data)
 		if err != nil {
 			return 0, nil, err

@@ -53,7 +53,9 @@ type warden struct {
 	env      []string
 	digest   [32]byte
 	identity *identity
-	proved   chan struct{}   // closed once identity can give evidence
+	proved   chan struct{} // closed once the Keep's own report agrees
+	taken    chan struct{} // closed once the workload is there too: identity can give evidence
+	peers    peers
 	code     chan *codeCache // given once the child knows whether machine code comes
 	limit    atomic.Pointer[link.Exit]
 	stopped  atomic.Bool
@@ -71,7 +73,7 @@ type warden struct {
 // Run is the whole life of a Keep. It gives the exit status of the process, which
 // nobody relies on: how the workload ended is said on the link.
 func Run(o Options) int {
-	w := &warden{Options: o, proved: make(chan struct{}), code: make(chan *codeCache, 1)}
+	w := &warden{Options: o, proved: make(chan struct{}), taken: make(chan struct{}), code: make(chan *codeCache, 1)}
 	defer o.Child.Kill()
 	timer := time.AfterFunc(handoverTime, func() { _ = o.Link.Close() })
 	sess, err := link.Guest(o.Link)
@@ -155,6 +157,9 @@ func (w *warden) live() link.Exit {
 	if err := w.admit(); err != nil {
 		return exitFor(err)
 	}
+	if err := w.peers.load(w.cfg, func(path string) ([]byte, error) { return w.named(path, data) }); err != nil {
+		return exitFor(err)
+	}
 	for _, n := range w.Notes {
 		w.log(0, "sandbox: not applied: %s", n)
 	}
@@ -218,7 +223,7 @@ func (w *warden) serveEvidence(st *link.Stream) {
 		return
 	}
 	select {
-	case <-w.proved:
+	case <-w.taken:
 	case <-w.sess.Done():
 		return
 	}

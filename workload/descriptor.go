@@ -6,16 +6,20 @@ import (
 	"strings"
 )
 
+// PeerHeaderProxy is the value of peer_header: a PROXY protocol header of version 2.
+const PeerHeaderProxy = "proxy-v2"
+
 func checkFile(f rawFile) (File, error) {
-	out := File{Kind: f.Kind, Name: f.Name, Prot: f.Prot, Addr: f.Addr, Host: f.Host, ClientCA: f.ClientCA, ClientAuth: f.ClientAuth, CA: f.CA}
-	allowed := map[string]bool{"name": true}
+	out := File{Kind: f.Kind, Name: f.Name, Prot: f.Prot, Addr: f.Addr, Host: f.Host, ClientCA: f.ClientCA, ClientAuth: f.ClientAuth, CA: f.CA,
+		Attest: f.Attest, PeerHeader: f.PeerHeader, Role: f.Role}
+	allowed := map[string]bool{"name": true, "role": true}
 	switch f.Kind {
 	case "null", "stdin", "stdout", "stderr":
 		if out.Name == "" {
 			out.Name = f.Kind
 		}
 	case "listen":
-		for _, k := range []string{"prot", "addr", "port", "client_ca", "client_auth"} {
+		for _, k := range []string{"prot", "addr", "port", "client_ca", "client_auth", "attest", "peer_header"} {
 			allowed[k] = true
 		}
 		if out.Name == "" {
@@ -25,7 +29,7 @@ func checkFile(f rawFile) (File, error) {
 			out.Addr = "::"
 		}
 	case "connect":
-		for _, k := range []string{"prot", "host", "port", "ca"} {
+		for _, k := range []string{"prot", "host", "port", "ca", "attest"} {
 			allowed[k] = true
 		}
 		if out.Host == "" {
@@ -41,7 +45,8 @@ func checkFile(f rawFile) (File, error) {
 		name string
 		set  bool
 	}{{"prot", f.Prot != ""}, {"addr", f.Addr != ""}, {"host", f.Host != ""}, {"port", f.Port != nil},
-		{"client_ca", f.ClientCA != ""}, {"client_auth", f.ClientAuth != ""}, {"ca", f.CA != ""}} {
+		{"client_ca", f.ClientCA != ""}, {"client_auth", f.ClientAuth != ""}, {"ca", f.CA != ""},
+		{"attest", f.Attest != ""}, {"peer_header", f.PeerHeader != ""}} {
 		if k.set && !allowed[k.name] {
 			return out, fmt.Errorf("a %s entry has no %s", f.Kind, k.name)
 		}
@@ -61,8 +66,8 @@ func checkFile(f rawFile) (File, error) {
 		default:
 			return out, fmt.Errorf("prot: found %q, wanted tls or tcp", f.Prot)
 		}
-		if f.Prot != "tls" && (f.ClientCA != "" || f.ClientAuth != "" || f.CA != "") {
-			return out, errors.New(`certificates belong to prot = "tls"`)
+		if f.Prot != "tls" && (f.ClientCA != "" || f.ClientAuth != "" || f.CA != "" || f.Attest != "" || f.PeerHeader != "") {
+			return out, errors.New(`certificates, evidence and what says who a peer is belong to prot = "tls"`)
 		}
 	}
 	if f.Port != nil {
@@ -70,6 +75,12 @@ func checkFile(f rawFile) (File, error) {
 			return out, fmt.Errorf("port: found %d, wanted 1 to 65535", *f.Port)
 		}
 		out.Port = uint16(*f.Port)
+	}
+	if f.Attest != "" && (f.ClientCA != "" || f.ClientAuth != "" || f.CA != "") {
+		return out, errors.New("attest stands beside no ca, client_ca or client_auth: the evidence says who the peer is; where the Steward must have named it, spiffe in the policy demands that")
+	}
+	if f.PeerHeader != "" && f.PeerHeader != PeerHeaderProxy {
+		return out, fmt.Errorf("peer_header: found %q, wanted %q", f.PeerHeader, PeerHeaderProxy)
 	}
 	switch f.ClientAuth {
 	case "", "none":
@@ -80,8 +91,12 @@ func checkFile(f rawFile) (File, error) {
 		if f.ClientCA == "" {
 			return out, errors.New("client_auth needs client_ca")
 		}
+	case "any":
+		if f.ClientCA != "" {
+			return out, errors.New(`client_auth = "any" takes a certificate of nobody in particular, and client_ca names authorities`)
+		}
 	default:
-		return out, fmt.Errorf("client_auth: found %q, wanted none, request or require", f.ClientAuth)
+		return out, fmt.Errorf("client_auth: found %q, wanted none, request, require or any", f.ClientAuth)
 	}
 	return out, nil
 }
