@@ -20,13 +20,14 @@ func (c *Config) Descriptors() []File {
 
 // Environ is the guest's environment as K=V, sorted. FD_COUNT and FD_NAMES tell
 // a guest its descriptors as Enarx does; they are there only where files was
-// declared, and env may override them.
+// declared, and env may override them. Of a configuration with roles that was not
+// taken in one (As) they are left out.
 func (c *Config) Environ() []string { return c.environ(nil) }
 
 // environ lays more, K=V, over the measured environment.
 func (c *Config) environ(more []string) []string {
 	all := map[string]string{}
-	if c.HasFiles {
+	if c.HasFiles && (c.role != "" || len(c.Roles) == 0) { // each role has descriptors of its own
 		files, names := c.inRole(), ""
 		for i, f := range files {
 			if i > 0 {
