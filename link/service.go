@@ -62,7 +62,7 @@ type Offer struct {
 	Terminals uint8 `cbor:"10,keyasint,omitempty"`
 	// Role is which of the configuration's roles the Keep runs in: the host's choice, which
 	// the warden shows in its evidence.
-	Role string `cbor:"11,keyasint,omitempty"`
+	Role string `cbor:"12,keyasint,omitempty"`
 }
 
 // PortRequest names a descriptor of the configuration by its position in files
