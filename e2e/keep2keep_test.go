@@ -448,3 +448,42 @@ func TestPeerHeader(t *testing.T) {
 		}
 	})
 }
+
+// THREATS T10, T13: a peer is named by the Steward that the judge's configuration pins,
+// and the Steward is whom a Keep has the time from.
+func TestT13StewardNamesThePeer(t *testing.T) {
+	l := newLab(t, "relay")
+	s := newSteward(t, l)
+	ca, err := os.ReadFile(filepath.Join(s.state, "ca.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := portOf(t)
+	make := func(toml, rules string) *workload.Workload {
+		w := l.workload(t, "relay", map[string]string{"ca.pem": string(ca), "peer.toml": rules,
+			"Donjon.toml": fmt.Sprintf("steward = \"https://%s\"\nsteward_ca = \"ca.pem\"\n%s", s.addr, toml)})
+		s.admin(t, "", "workload", "allow", w.Path)
+		return w
+	}
+	// Two digests cannot name each other: this side takes any workload of the machine.
+	serves := make(streams+webEntry("tls")+"attest = \"peer.toml\"\n", l.policyFor(t, "")+"[[waive]]\ncheck = \"workload\"\nreason = \"any workload, in this test\"\n")
+	l.run(t, serves, at(port)).address(t)
+	some := newAuthority(t).issue(t, "c", time.Now().Add(time.Hour))
+	c, err := tls.Dial("tcp", "127.0.0.1:"+strconv.Itoa(port), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{atls.Protocol}, Certificates: []tls.Certificate{some}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := c.ConnectionState().PeerCertificates[0]
+	_ = c.Close()
+	if len(leaf.URIs) != 1 {
+		t.Fatalf("found %v, wanted a SPIFFE ID", leaf.URIs)
+	}
+	id := leaf.URIs[0].String()
+	asks := "args = [\"once\", \"hello\"]\n" + streams + peerEntry("tls", "127.0.0.1", port) + "attest = \"peer.toml\"\n"
+	r := l.run(t, make(asks, l.policyFor(t, "spiffe = [\""+id+"\"]")), nil)
+	r.wait(t)
+	if r.out.Exit.Kind != link.ExitStatus || r.stdout.String() != "answer hello\n" {
+		t.Errorf("found %+v, %v, %q", r.out.Exit, r.err, r.stdout.String())
+	}
+	l.run(t, make(asks, l.policyFor(t, "spiffe = [\""+id+"0\"]")), nil).refusedBy(t, "check workload failed")
+}
