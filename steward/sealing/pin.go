@@ -21,10 +21,10 @@ const (
 	// lockFile stands in the folder of the keys, and is locked while a process uses the
 	// token: of many that start at once one tries the PIN.
 	lockFile = "token.lock"
-	// refusedFile stands there once the token has refused the PIN, until somebody removes
+	// PINRefused stands there once the token has refused the PIN, until somebody removes
 	// it. Until then nothing tries any PIN: a supervisor that restarts a server would lock
 	// the token. What PIN it was is not kept in any form.
-	refusedFile = "pin-refused"
+	PINRefused = "pin-refused"
 )
 
 // pinGate gives out the PIN to one use of the token at a time.
@@ -55,7 +55,7 @@ func (g *pinGate) enter(ctx context.Context) (pin []byte, leave func(refused boo
 		if !refused {
 			return nil
 		}
-		f, err := os.OpenFile(filepath.Join(g.dir, refusedFile), os.O_WRONLY|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+		f, err := os.OpenFile(filepath.Join(g.dir, PINRefused), os.O_WRONLY|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrKeyFile, err)
 		}
@@ -87,7 +87,7 @@ func (g *pinGate) pin() ([]byte, error) {
 	if g.given == nil && g.file == "" {
 		return nil, nil
 	}
-	refused := filepath.Join(g.dir, refusedFile)
+	refused := filepath.Join(g.dir, PINRefused)
 	if _, err := os.Lstat(refused); err == nil {
 		return nil, fmt.Errorf("%w: the token refused it before: not tried again while %s is there", ErrPIN, refused)
 	} else if !errors.Is(err, fs.ErrNotExist) {

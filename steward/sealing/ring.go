@@ -51,7 +51,7 @@ type protector interface {
 	kind() string
 	wrap(id string, key []byte) ([]byte, error)
 	unwrap(id string, file []byte) ([]byte, error)
-	// first says that the next key is the ring's first one of this kind: what it needs
+	// first says that the next key is the first one that is protected so: what it needs
 	// may be made with it, and never later.
 	first()
 	close()
@@ -176,7 +176,7 @@ func (r *Ring) add() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if !slices.Contains(slices.Collect(maps.Values(files)), r.by.kind()) {
+	if r.from != nil || !slices.Contains(slices.Collect(maps.Values(files)), r.by.kind()) {
 		r.by.first()
 	}
 	key := make([]byte, keySize)
@@ -280,6 +280,9 @@ func (r *Ring) key(id string) ([]byte, error) {
 		return nil, err
 	}
 	key, err := by.unwrap(id, file)
+	if r.from == by && r.by.kind() == by.kind() && (errors.Is(err, ErrTokenKey) || errors.Is(err, ErrPassphrase)) {
+		key, err = r.by.unwrap(id, file) // a move that was cut off
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -301,7 +304,7 @@ func (r *Ring) cached(id string) []byte {
 
 // find gives a key's file and what opens it.
 func (r *Ring) find(id string) (string, protector, error) {
-	for _, by := range []protector{r.by, r.from} {
+	for _, by := range []protector{r.from, r.by} {
 		if by == nil {
 			continue
 		}

@@ -137,11 +137,16 @@ func TestRotation(t *testing.T) {
 }
 
 func TestFirstKeyRace(t *testing.T) {
-	c := rings(t)[KindFile]
+	for kind, c := range rings(t) {
+		t.Run(kind, func(t *testing.T) { firstKeyRace(t, c) })
+	}
+}
+
+func firstKeyRace(t *testing.T, c Config) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	ids := map[string]int{}
-	for range 16 {
+	for range 8 {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()

@@ -130,7 +130,7 @@ func TestTokenPINIsTriedOnce(t *testing.T) {
 	must(t, c)
 	write(t, c.Token.PINFile, "4321")
 	refused(t, "a wrong PIN", c, ErrPIN)
-	marker := filepath.Join(c.Dir, refusedFile)
+	marker := filepath.Join(c.Dir, PINRefused)
 	if b, err := os.ReadFile(marker); err != nil || len(b) != 0 {
 		t.Fatalf("found %q, %v", b, err)
 	}
@@ -254,6 +254,8 @@ func TestTokenFaults(t *testing.T) {
 // A ring moves to another kind and back: what was sealed opens throughout.
 func TestMove(t *testing.T) {
 	all := []Config{rings(t)[KindFile], rings(t)[KindPassphrase], hsm(t)}
+	all = append(all, all[2])
+	all[3].Token.URI.Object = "second" // of one token, which is as good as another token
 	dir := filepath.Join(t.TempDir(), "keys")
 	for i := range all {
 		all[i].Dir = dir
@@ -262,9 +264,13 @@ func TestMove(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, step := range [][2]int{{0, 1}, {1, 2}, {2, 1}, {1, 2}, {2, 0}} {
+	for _, step := range [][2]int{{0, 1}, {1, 2}, {2, 1}, {1, 2}, {2, 3}, {3, 2}, {2, 0}} {
 		from, to := all[step[0]], all[step[1]]
-		refused(t, "another kind without a move", to, ErrKind)
+		if from.Kind != to.Kind {
+			refused(t, "another kind without a move", to, ErrKind)
+		} else {
+			refused(t, "another key without a move", to, ErrTokenKey)
+		}
 		to.From = &from
 		r := must(t, to)
 		plain, err := r.Open(sealed, nil)
@@ -283,6 +289,7 @@ func TestMove(t *testing.T) {
 		if err != nil || len(ids) != 2 {
 			t.Fatal(ids, err)
 		}
+		must(t, to) // cut off here, it goes on
 		if err := r.Retire(first); err != nil {
 			t.Fatal(err)
 		}
