@@ -91,9 +91,6 @@ func Spawn(ctx context.Context, module string, environ []string) (*Conn, error) 
 // write to. Errors: ErrUnreachable and those of a call.
 func Dial(ctx context.Context, address string) (*Conn, error) {
 	path, ok := strings.CutPrefix(address, "unix:path=")
-	if path, ok = strings.CutSuffix(path, ";"); !ok {
-		path, ok = strings.CutPrefix(address, "unix:path=")
-	}
 	if !ok || !filepath.IsAbs(path) || strings.ContainsAny(path, "%;,") {
 		return nil, fmt.Errorf("%w: found the address %q, wanted unix:path=/…", ErrUnreachable, address)
 	}

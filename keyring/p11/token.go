@@ -63,7 +63,10 @@ func (c *Conn) Token(u URI, write bool) (*Token, error) {
 	}
 	switch len(at) {
 	case 0:
-		return nil, fmt.Errorf("%w: wanted %q, found %d others: %s", ErrNoToken, u.Token, len(there), strings.Join(there, ", "))
+		if there == nil {
+			there = []string{"none"}
+		}
+		return nil, fmt.Errorf("%w: wanted %q, found %s", ErrNoToken, u.Token, strings.Join(there, ", "))
 	case 1:
 	default:
 		return nil, fmt.Errorf("%w: %d with the label %q: name one by its serial", ErrManyTokens, len(at), u.Token)
@@ -166,10 +169,10 @@ func (t *Token) Key(u URI) (*Key, error) {
 	}
 	switch len(list) {
 	case 0:
-		return nil, fmt.Errorf("%w: %q in %q", ErrNoKey, u.Object, u.Token)
+		return nil, fmt.Errorf("%w: %s", ErrNoKey, u)
 	case 1:
 	default:
-		return nil, fmt.Errorf("%w: %q in %q: name one by its id", ErrManyKeys, u.Object, u.Token)
+		return nil, fmt.Errorf("%w: %s: name one by its id", ErrManyKeys, u)
 	}
 	k := &Key{t, list[0]}
 	return k, k.check()

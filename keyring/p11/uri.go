@@ -26,6 +26,15 @@ type URI struct {
 	Module string // module-path, absolute; "": none
 }
 
+// String names the key to a person.
+func (u URI) String() string {
+	name := fmt.Sprintf("%q", u.Object)
+	if u.ID != nil {
+		name = strings.TrimPrefix(name+" ", `"" `) + fmt.Sprintf("with the id %x", u.ID)
+	}
+	return fmt.Sprintf("%s in %q", name, u.Token)
+}
+
 // ParseURI reads one. It needs token, and object or id. Error: ErrURI.
 func ParseURI(s string) (URI, error) {
 	refuse := func(format string, args ...any) (URI, error) {
@@ -37,10 +46,7 @@ func ParseURI(s string) (URI, error) {
 	}
 	path, query, hasQuery := strings.Cut(rest, "?")
 	var u URI
-	var parts []string
-	for _, p := range strings.Split(path, ";") {
-		parts = append(parts, p)
-	}
+	parts := strings.Split(path, ";")
 	inPath := len(parts)
 	if hasQuery {
 		parts = append(parts, strings.Split(query, "&")...)

@@ -17,6 +17,11 @@ func TestURI(t *testing.T) {
 			t.Errorf("%s: found %+v, %v", s, u, err)
 		}
 	}
+	for want, u := range map[string]URI{`"o" in "t"`: {Token: "t", Object: "o"}, `with the id 0a in "t"`: {Token: "t", ID: []byte{10}}, `"o" with the id 0a in "t"`: {Token: "t", Object: "o", ID: []byte{10}}} {
+		if u.String() != want {
+			t.Errorf("found %s, wanted %s", u, want)
+		}
+	}
 	for _, s := range []string{"", "pkcs11:", "PKCS11:token=a;object=b", "pkcs11:token=a", "pkcs11:object=b", "pkcs11:token=a;object=b;", "pkcs11:token=a;token=a;object=b",
 		"pkcs11:token=a;object=", "pkcs11:token=a b;object=c", "pkcs11:token=a;object=%4", "pkcs11:token=a;object=%4x", "pkcs11:token=a;object=%00", "pkcs11:token=%ff;object=b",
 		"pkcs11:token=" + strings.Repeat("a", 33) + ";object=b", "pkcs11:token=a;object=b?module-path=rel.so", "pkcs11:token=a;object=b;module-path=/x",

@@ -443,7 +443,7 @@ func (r *Ring) files() (map[string]string, error) {
 	out := map[string]string{}
 	for _, e := range entries {
 		for kind, ext := range extensions {
-			if id, ok := strings.CutSuffix(e.Name(), ext); ok && validID(id) {
+			if id, ok := strings.CutSuffix(e.Name(), ext); ok && validID(id) && out[id] != r.by.kind() {
 				out[id] = kind
 			}
 		}

@@ -109,7 +109,7 @@ func (t *token) unwrap(id string, file []byte) ([]byte, error) {
 	}
 	key, err := aead.Open(nil, file[headerSize:headerSize+nonceSize], file[headerSize+nonceSize:], tokenAAD(header))
 	if err != nil {
-		return nil, fmt.Errorf("%w: %q in %q does not open the key %s: it is another key, or the file was changed", ErrTokenKey, t.c.URI.Object, t.c.URI.Token, id)
+		return nil, fmt.Errorf("%w: %s does not open the key %s: it is another one, or the file was changed", ErrTokenKey, t.c.URI, id)
 	}
 	return key, nil
 }
