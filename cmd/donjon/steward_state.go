@@ -119,7 +119,10 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 	if o.sealing != nil {
 		s.serving.Sealing = o.sealing.recorded()
 	}
-	if s.ring, err = sealing.Open(keys); err != nil {
+	s.ring, err = sealing.Open(keys)
+	clear(keys.Token.PIN)
+	clear(keys.Passphrase)
+	if err != nil {
 		return nil, sealingError(err, keys.Dir)
 	}
 	if s.serving.Database != "" {
