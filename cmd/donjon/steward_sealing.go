@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -98,6 +99,18 @@ func (s sealingSettings) recorded() *sealingSettings {
 		s.PINFile = ""
 	}
 	return &s
+}
+
+// before is the kind that keys are moved to s from, where nothing was recorded: the
+// variable may name the passphrase of either.
+func (s *sealingSettings) before(dir string) *sealingSettings {
+	kinds, _ := sealing.Kinds(dir) // an error comes again where the keys are opened
+	for _, kind := range []string{sealing.KindFile, sealing.KindPassphrase} {
+		if kind != s.Kind && slices.Contains(kinds, kind) {
+			return &sealingSettings{Kind: kind}
+		}
+	}
+	return &sealingSettings{Kind: sealing.KindFile}
 }
 
 // sealingConfig reads what the settings name. nil: file, or passphrase where the

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -10,8 +11,13 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/donjon-tee/donjon/steward/audit"
 	"github.com/donjon-tee/donjon/steward/sealing"
+	"github.com/donjon-tee/donjon/steward/store"
 )
 
 const testToken = "pkcs11:token=steward;object=sealing?module-path=/nowhere.so"
@@ -61,7 +67,12 @@ func TestPINFromDescriptor(t *testing.T) {
 	}
 	_, _ = w.WriteString("5678")
 	_ = w.Close()
-	if pin, err := a.pinFrom(strconv.FormatUint(uint64(r.Fd()), 10)); err != nil || string(pin) != "5678" {
+	defer r.Close()
+	n, err := unix.FcntlInt(r.Fd(), unix.F_DUPFD_CLOEXEC, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pin, err := a.pinFrom(strconv.Itoa(n)); err != nil || string(pin) != "5678" {
 		t.Errorf("found %q, %v", pin, err)
 	}
 	for _, bad := range []string{"", "1", "2", "-1", "x", "9999", "99999"} {
@@ -91,5 +102,60 @@ func TestSealingErrorsHint(t *testing.T) {
 	}
 	if h := hintOf(sealingError(sealing.ErrPIN, "/S")); !strings.Contains(h, "/S/pin-refused") {
 		t.Error(h)
+	}
+}
+
+// Keys move between files and a passphrase though the variable that names it is set
+// throughout, and though a move before was cut off.
+func TestMoveWithPassphrase(t *testing.T) {
+	a, _ := testApp()
+	ctx, dir := context.Background(), filepath.Join(t.TempDir(), "S")
+	s := testState(t, a, dir)
+	key := store.SecretKey{Workload: "sha256:" + strings.Repeat("0", 64), Name: "a"}
+	sealed, id, err := ringSealer{s.ring}.Seal(key, 1, audit.Digest{1}, []byte("x"))
+	if err == nil {
+		err = s.store.PutSecret(ctx, store.Secret{SecretKey: key, Version: 1, Sealed: sealed, KeyID: id, Policy: [32]byte{1}}, store.Actor{Who: "t", At: time.Now()})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.close()
+	file := filepath.Join(t.TempDir(), "passphrase")
+	if err := os.WriteFile(file, []byte("correct horse battery\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a.getenv = func(name string) string { return map[string]string{passphraseVariable: file}[name] }
+	if _, err := a.openState(ctx, dir, stateOptions{}); !errors.Is(err, sealing.ErrKind) {
+		t.Fatalf("without a move: %v", err)
+	}
+	for _, step := range []struct {
+		to  string
+		cut bool
+	}{{sealing.KindPassphrase, true}, {sealing.KindPassphrase, false}, {sealing.KindFile, false}} {
+		s, err := a.openState(ctx, dir, stateOptions{move: &sealingSettings{Kind: step.to}})
+		if err != nil {
+			t.Fatal(step, err)
+		}
+		if step.cut {
+			_, err = s.ring.Rotate()
+		} else {
+			err = s.rotateSealing(ctx)
+		}
+		s.close()
+		if kinds, _ := sealing.Kinds(sealingDir(s.path(stewardKeys))); err != nil || !step.cut && (len(kinds) != 1 || kinds[0] != step.to) {
+			t.Fatalf("%v: found %q, %v", step, kinds, err)
+		}
+	}
+	a.getenv = func(string) string { return "" }
+	if s, err = a.openState(ctx, dir, stateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	list, err := s.store.Secrets(ctx, key.Workload)
+	if err != nil || len(list) != 1 {
+		t.Fatal(list, err)
+	}
+	if plain, err := (ringSealer{s.ring}).Open(list[0]); err != nil || string(plain) != "x" {
+		t.Errorf("found %q, %v", plain, err)
 	}
 }

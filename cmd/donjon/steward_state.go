@@ -105,6 +105,9 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 	if o.sealing == nil {
 		o.sealing = s.serving.Sealing
 	}
+	if o.move != nil && o.sealing == nil {
+		o.sealing = o.move.before(sealingDir(s.path(stewardKeys)))
+	}
 	keys, err := a.sealingConfig(o.sealing, s.path(stewardKeys))
 	if err == nil && o.move != nil {
 		from := keys

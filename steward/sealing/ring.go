@@ -435,20 +435,29 @@ func (r *Ring) KeyIDs() ([]string, error) {
 }
 
 // files are the keys of the folder by id, and their kinds.
-func (r *Ring) files() (map[string]string, error) {
-	entries, err := os.ReadDir(r.dir)
+func (r *Ring) files() (map[string]string, error) { return files(r.dir, r.by.kind()) }
+
+func files(dir, first string) (map[string]string, error) {
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrKeyFile, err)
 	}
 	out := map[string]string{}
 	for _, e := range entries {
 		for kind, ext := range extensions {
-			if id, ok := strings.CutSuffix(e.Name(), ext); ok && validID(id) && out[id] != r.by.kind() {
+			id, ok := strings.CutSuffix(e.Name(), ext)
+			if _, there := out[id]; ok && validID(id) && (!there || kind == first) {
 				out[id] = kind
 			}
 		}
 	}
 	return out, nil
+}
+
+// Kinds are those of the keys in a folder, in order. Error: ErrKeyFile.
+func Kinds(dir string) ([]string, error) {
+	all, err := files(dir, "")
+	return slices.Compact(slices.Sorted(maps.Values(all))), err
 }
 
 // Close zeroes the keys, as far as Go lets it: copies that the garbage collector or

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -290,6 +291,9 @@ func TestMove(t *testing.T) {
 			t.Fatal(ids, err)
 		}
 		must(t, to) // cut off here, it goes on
+		if kinds, err := Kinds(dir); err != nil || !slices.Contains(kinds, from.Kind) && from.Kind != "" || !slices.Contains(kinds, to.Kind) && to.Kind != "" {
+			t.Errorf("found %q, %v", kinds, err)
+		}
 		if err := r.Retire(first); err != nil {
 			t.Fatal(err)
 		}
