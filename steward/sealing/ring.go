@@ -1,12 +1,10 @@
 package sealing
 
 import (
-	"bytes"
 	"crypto/hmac"
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -16,70 +14,6 @@ import (
 	"sync"
 	"syscall"
 )
-
-// The kinds of keys: how their files are protected.
-const (
-	KindFile       = "file"       // 32 bytes in a file
-	KindPassphrase = "passphrase" // the same, encrypted with age under a passphrase
-	KindPKCS11     = "pkcs11"     // the same, encrypted under a key that stays in a PKCS#11 token
-	KindKeep       = "keep"       // sealed in a Keep: not yet
-)
-
-// maxKeyFile bounds a key file; age's header and 32 bytes are about 250.
-const maxKeyFile = 4096
-
-// Config says where the keys are, and how they are protected.
-type Config struct {
-	Kind string // "" is KindFile
-	// Dir holds the keys, mode 0700; it and a first key are made where there is none.
-	// It is not where the database is backed up to.
-	Dir        string
-	Passphrase []byte // of KindPassphrase; copied
-	// WorkFactor is scrypt's logN. 0: 18, about a second. Tests take less.
-	WorkFactor int
-	Token      Token // of KindPKCS11
-	// From is the kind before, for a move to this one: keys of it still open what they
-	// sealed, and Rotate makes a key of the new kind. Of it Dir does not matter. nil: keys
-	// of another kind are refused, so that whoever can write to Dir cannot put in a key
-	// that is known.
-	From *Config
-}
-
-// protector makes a key's file of a key, and back. It authenticates neither the file's
-// name nor that the key is the one of that id: the ring does.
-type protector interface {
-	kind() string
-	wrap(id string, key []byte) ([]byte, error)
-	unwrap(id string, file []byte) ([]byte, error)
-	// first says that the next key is the first one that is protected so: what it needs
-	// may be made with it, and never later.
-	first()
-	close()
-}
-
-// extensions of the files, by kind.
-var extensions = map[string]string{KindFile: ".key", KindPassphrase: ".age", KindPKCS11: ".p11"}
-
-func protect(c Config) (protector, error) {
-	switch c.Kind {
-	case "", KindFile:
-		return plain{}, nil
-	case KindPassphrase:
-		return newPassphrase(c)
-	case KindPKCS11:
-		return newToken(c)
-	}
-	return nil, fmt.Errorf("%w: keys of the kind %q, only %s, %s and %s", ErrNotSupported, c.Kind, KindFile, KindPassphrase, KindPKCS11)
-}
-
-// plain is KindFile.
-type plain struct{}
-
-func (plain) kind() string                              { return KindFile }
-func (plain) wrap(_ string, key []byte) ([]byte, error) { return bytes.Clone(key), nil }
-func (plain) unwrap(_ string, b []byte) ([]byte, error) { return b, nil }
-func (plain) first()                                    {}
-func (plain) close()                                    {}
 
 // Ring is a Keeper with keys in a folder: a file for each, named by its id, and the
 // file "current" that names the one that seals. Safe for many goroutines, and for
@@ -194,54 +128,6 @@ func (r *Ring) add() (string, error) {
 	defer r.mu.Unlock()
 	r.keys[id] = key
 	return id, nil
-}
-
-// place writes a file whole or not at all, and waits for the disk. Without replace it
-// fails with fs.ErrExist where there is one.
-func (r *Ring) place(name string, content []byte, replace bool) error {
-	f, err := os.CreateTemp(r.dir, ".new-*") // 0600
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrKeyFile, err)
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(content)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil && replace {
-		err = os.Rename(f.Name(), filepath.Join(r.dir, name))
-	} else if err == nil {
-		err = os.Link(f.Name(), filepath.Join(r.dir, name))
-	}
-	if err == nil {
-		var dir *os.File
-		if dir, err = os.Open(r.dir); err == nil {
-			err = errors.Join(dir.Sync(), dir.Close())
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrKeyFile, err)
-	}
-	return nil
-}
-
-// readPrivate reads a file that only its owner can.
-func readPrivate(path string) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrKeyFile, err)
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrKeyFile, err)
-	}
-	if !st.Mode().IsRegular() || st.Mode().Perm()&0o077 != 0 || st.Size() > maxKeyFile {
-		return nil, fmt.Errorf("%w: %s: found %s with %d bytes, wanted a file only its owner can read; chmod 600 %s", ErrKeyFile, path, st.Mode(), st.Size(), path)
-	}
-	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrKeyFile, err)
-	}
-	return b, nil
 }
 
 func validID(id string) bool {
@@ -434,31 +320,7 @@ func (r *Ring) KeyIDs() ([]string, error) {
 	return out, nil
 }
 
-// files are the keys of the folder by id, and their kinds.
 func (r *Ring) files() (map[string]string, error) { return files(r.dir, r.by.kind()) }
-
-func files(dir, first string) (map[string]string, error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrKeyFile, err)
-	}
-	out := map[string]string{}
-	for _, e := range entries {
-		for kind, ext := range extensions {
-			id, ok := strings.CutSuffix(e.Name(), ext)
-			if _, there := out[id]; ok && validID(id) && (!there || kind == first) {
-				out[id] = kind
-			}
-		}
-	}
-	return out, nil
-}
-
-// Kinds are those of the keys in a folder, in order. Error: ErrKeyFile.
-func Kinds(dir string) ([]string, error) {
-	all, err := files(dir, "")
-	return slices.Compact(slices.Sorted(maps.Values(all))), err
-}
 
 // Close zeroes the keys, as far as Go lets it: copies that the garbage collector or
 // the libraries made are out of reach.
