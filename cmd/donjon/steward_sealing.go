@@ -77,6 +77,13 @@ func (s *sealingSettings) settle(a *app) error {
 		if s.Token == "" {
 			return usageError(errors.New("sealing by pkcs11 needs the key's URI: pkcs11:token=…;object=…?module-path=…"))
 		}
+		uri, err := p11.ParseURI(s.Token)
+		if err == nil && (uri.Module == "") == (s.Server == "") {
+			err = errors.New("sealing by pkcs11 needs a module-path in the URI or a server, and not both")
+		}
+		if err != nil {
+			return failHint(statusUsage, "docs/steward.md, Sealing keys in a token", err)
+		}
 	default:
 		return usageError(fmt.Errorf("sealing: found %.40q, wanted file, passphrase or pkcs11", s.Kind))
 	}
@@ -193,6 +200,8 @@ func sealingError(err error, dir string) error {
 		hint = "name the key by its id in the URI, and see docs/steward.md for what it must be"
 	case errors.Is(err, exec.ErrNotFound):
 		hint = "apt-get install p11-kit"
+	case errors.Is(err, p11.ErrUnreachable):
+		hint = "the URI's module-path is a module's file, or the server's address that of a p11-kit server which runs, in a folder only its owner writes to"
 	case errors.Is(err, sealing.ErrToken):
 		hint = "p11-kit list-modules, and p11-kit -v remote MODULE </dev/null, show what the module says"
 	}

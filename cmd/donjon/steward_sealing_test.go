@@ -29,7 +29,8 @@ func TestSealingSettings(t *testing.T) {
 			t.Errorf("found %+v, %v, wanted %s", s, err, kind)
 		}
 	}
-	for _, s := range []sealingSettings{{Kind: "hsm"}, {Kind: "keep"}, {Kind: "pkcs11"}, {Kind: "file", Token: testToken}, {PINFile: "pin"}, {create: true}, {Kind: "passphrase", Server: "unix:path=/x"}} {
+	for _, s := range []sealingSettings{{Kind: "hsm"}, {Kind: "keep"}, {Kind: "pkcs11"}, {Kind: "file", Token: testToken}, {PINFile: "pin"}, {create: true}, {Kind: "passphrase", Server: "unix:path=/x"},
+		{Token: "pkcs11:token=a;object=b"}, {Token: testToken, Server: "unix:path=/x"}, {Token: "pkcs11:object=b?module-path=/x"}} {
 		if err := s.settle(a); err == nil {
 			t.Errorf("%+v was accepted", s)
 		}
