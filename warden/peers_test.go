@@ -210,8 +210,7 @@ func TestClientHeader(t *testing.T) {
 			0xe5: strings.Repeat("\x01", 32), 0xe6: strings.Repeat("\x02", 16), 0xe7: "bob"}},
 		{"a Keep that is refused", state(cert, false), refused, []byte{3, 0, 0, 0, 1}, map[byte]string{0x21: v13, 0xe4: key(cert)}},
 	} {
-		who := clientOf(c.state, c.about)
-		b := who.encode()
+		b := clientOf(*c.state, c.about).encode()
 		ssl, tlvs := parseHeader(t, b)
 		if !bytes.Equal(ssl, c.ssl) || !reflect.DeepEqual(tlvs, c.tlvs) || len(b) > 1024 {
 			t.Errorf("%s: found %x, %q in %d bytes", c.name, ssl, tlvs, len(b))

@@ -46,7 +46,7 @@ type clientIdentity struct {
 }
 
 // clientOf is what is known once handshake and attestation are over.
-func clientOf(s *tls.ConnectionState, v *verdict.Verdict) clientIdentity {
+func clientOf(s tls.ConnectionState, v *verdict.Verdict) clientIdentity {
 	var c clientIdentity
 	if len(s.PeerCertificates) > 0 {
 		leaf := s.PeerCertificates[0]
@@ -63,7 +63,7 @@ func clientOf(s *tls.ConnectionState, v *verdict.Verdict) clientIdentity {
 }
 
 // encode is the header, under 1 KiB.
-func (c *clientIdentity) encode() []byte {
+func (c clientIdentity) encode() []byte {
 	ssl := []byte{sslUsed, 0, 0, 0, 1} // verify: not 0 where nobody vouches for the certificate
 	if c.key != nil {
 		ssl[0] |= sslCert

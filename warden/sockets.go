@@ -59,14 +59,14 @@ func (p *ports) accept(st *link.Stream) {
 			_ = st.Close()
 			return
 		}
-		f, who, err := l.serve(p, st, early)
+		f, about, err := l.serve(p, st, early)
 		if err != nil {
 			l.refused(err)
 			_ = st.Close()
 			return
 		}
 		if filter = f; l.header {
-			header = who.encode()
+			header = clientOf(f.conn.ConnectionState(), about).encode()
 		}
 	}
 	ours, theirs, err := rawPair()
@@ -74,10 +74,12 @@ func (p *ports) accept(st *link.Stream) {
 		_ = st.Close()
 		return
 	}
-	if n, werr := unix.Write(ours, header); len(header) > 0 && (werr != nil || n != len(header)) { // into an empty buffer that holds far more
-		_ = st.Close()
-		_, _ = unix.Close(ours), theirs.Close()
-		return
+	if len(header) > 0 { // into an empty buffer that holds far more
+		if n, err := unix.Write(ours, header); err != nil || n != len(header) {
+			_ = st.Close()
+			_, _ = unix.Close(ours), theirs.Close()
+			return
+		}
 	}
 	err = pass(l.guest, theirs)
 	_ = theirs.Close()
@@ -90,11 +92,12 @@ func (p *ports) accept(st *link.Stream) {
 }
 
 // serve ends TLS for a client, and proves the Keep to one that asks for it: then the
-// guest hears of the client once that has admitted the Keep.
-func (l *listener) serve(p *ports, st *link.Stream, early []byte) (*tlsFilter, clientIdentity, error) {
+// guest hears of the client once that has admitted the Keep, and, where clients must be
+// Keeps, has been admitted; the verdict is about those.
+func (l *listener) serve(p *ports, st *link.Stream, early []byte) (*tlsFilter, *verdict.Verdict, error) {
 	cert, prover, err := l.shown()
 	if err != nil {
-		return nil, clientIdentity{}, err
+		return nil, nil, err
 	}
 	cfg := l.tls.Clone()
 	cfg.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil }
@@ -111,24 +114,23 @@ func (l *listener) serve(p *ports, st *link.Stream, early []byte) (*tlsFilter, c
 	f, err := handshake(st, early, tls.Server, cfg)
 	<-p.shake
 	if err != nil {
-		return nil, clientIdentity{}, err
+		return nil, nil, err
 	}
-	state := f.conn.ConnectionState()
 	var about *verdict.Verdict
-	if state.NegotiatedProtocol == atls.Protocol {
+	if f.conn.ConnectionState().NegotiatedProtocol == atls.Protocol {
 		conn, err := prover.Attest(context.Background(), f.conn)
 		if err != nil {
 			_ = f.conn.Close()
-			return nil, clientIdentity{}, err
+			return nil, nil, err
 		}
 		about = conn.Verdict
 	}
 	if l.keeps && about == nil { // cannot be: the protocol was chosen, or the handshake has failed
 		_ = f.conn.Close()
-		return nil, clientIdentity{}, errOrdinary
+		return nil, nil, errOrdinary
 	}
 	f.settle()
-	return f, clientOf(&state, about), nil
+	return f, about, nil
 }
 
 // closeAll takes no more connections: the guest's accept fails.

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/donjon-tee/donjon/attest/policy"
 	"github.com/donjon-tee/donjon/engine/child"
 	"github.com/donjon-tee/donjon/link"
 	"github.com/donjon-tee/donjon/workload"
@@ -159,6 +160,11 @@ func (w *warden) live() link.Exit {
 	}
 	if err := w.peers.load(w.cfg, func(path string) ([]byte, error) { return w.named(path, data) }); err != nil {
 		return exitFor(err)
+	}
+	for name, p := range w.peers.policies {
+		if p.Trust == policy.TrustFirstUse {
+			w.log(0, "%s was written at first contact and compared with nothing", name)
+		}
 	}
 	for _, n := range w.Notes {
 		w.log(0, "sandbox: not applied: %s", n)

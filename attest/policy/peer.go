@@ -215,13 +215,13 @@ func (p *Policy) describePeer() []string {
 	var out []string
 	add := func(f string, a ...any) { out = append(out, fmt.Sprintf(f, a...)) }
 	if p.SameWorkload {
-		add("workload: or it is the workload of the Keep that judges")
+		add("workload: the one of the Keep that judges")
 	}
 	for _, id := range p.SPIFFE {
-		add("workload: or the certificate is the Steward's, for %s", id)
+		add("workload: one whose certificate is of the Steward that the judging Keep pins, for %s", id)
 	}
 	for _, s := range p.Signers {
-		add("workload: or %s has signed it as %s, version %d or newer", s.Key, s.Name, s.MinVersion)
+		add("workload: one that %s has signed as %s, version %d or newer", s.Key, s.Name, s.MinVersion)
 	}
 	if p.PeerRole != "" {
 		add("role: the Keep runs as %s, by its own word", p.PeerRole)
