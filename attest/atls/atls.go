@@ -83,7 +83,7 @@ const (
 // ErrBusy is what a RemoteError with the code busy is.
 var ErrBusy = errors.New("atls: the Keep is busy")
 
-// ErrNoProof: the client must be a Keep, and does not offer to prove itself.
+// ErrNoProof is given where the client must be a Keep, and does not offer to prove itself.
 var ErrNoProof = errors.New("atls: the client does not prove itself, and must")
 
 // Is makes errors.Is(err, ErrBusy) work.
