@@ -194,6 +194,21 @@ func TestT13TwoKeeps(t *testing.T) {
 			}
 		}
 	})
+	t.Run("too old", func(t *testing.T) {
+		p := portOf(t)
+		edited := map[string]string{"Donjon.toml": twoRoles(p) + "max_age = \"8s\"\n", "alice.toml": files["alice.toml"], "bob.toml": files["bob.toml"]}
+		w := l.workload(t, "relay", edited)
+		l.run(t, in(t, w, "bob"), at(p)).address(t)
+		alice := l.run(t, in(t, w, "alice"), nil)
+		addr := alice.address(t)
+		if got, err := askTLS(t, addr, "hello"); err != nil || got != "answer answer hello" {
+			t.Errorf("found %q, %v", got, err)
+		}
+		alice.logs(t, `connect "peer": a connection is cut that was judged 8s ago`, 20*time.Second)
+		if got, err := askTLS(t, addr, "hello"); err == nil && got != "" {
+			t.Errorf("an answer from a peer whose verdict is old: %q", got)
+		}
+	})
 	t.Run("in role or not at all", func(t *testing.T) {
 		for _, role := range []string{"", "dave"} {
 			w := *w

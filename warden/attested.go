@@ -19,9 +19,8 @@ import (
 // the connection, after the handshake, for that connection alone.
 
 // shown is what one client is shown: the certificate of the moment, and the Keep's
-// proof about that certificate's key. A renewal meanwhile changes neither. admits is
-// the policy for clients that must be Keeps; "": anyone may be a client.
-func (w *warden) shown(admits string) (*tls.Certificate, *atls.Server, error) {
+// proof about that certificate's key. A renewal meanwhile changes neither.
+func (w *warden) shown() (*tls.Certificate, *atls.Server, error) {
 	cert, err := w.identity.tlsCertificate()
 	if err != nil {
 		return nil, nil, err
@@ -30,11 +29,7 @@ func (w *warden) shown(admits string) (*tls.Certificate, *atls.Server, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	s := &atls.Server{Prover: p}
-	if admits != "" {
-		s.Peer = w.peerConfig(admits, cert, p)
-	}
-	return cert, s, nil
+	return cert, &atls.Server{Prover: p}, nil
 }
 
 // A channelProver proves the Keep on connections that one key ends.

@@ -221,7 +221,7 @@ func TestHostRootsAreNotUsed(t *testing.T) {
 // No session is resumed, in neither role: a resumed one proves nothing about now.
 func TestTLSWithoutResumption(t *testing.T) {
 	w := wardenAt(t, time.Now)
-	server, err := w.serverTLS(nil, "")
+	server, err := w.serverTLS(nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}

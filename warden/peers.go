@@ -112,6 +112,25 @@ func (w *warden) spiffe(shown []*x509.Certificate, at time.Time) []string {
 	return out
 }
 
+// shownToKeeps is shown, on a listener whose clients must be Keeps that a policy admits.
+func (w *warden) shownToKeeps(by string) (*tls.Certificate, *atls.Server, error) {
+	cert, s, err := w.shown()
+	if err == nil {
+		s.Peer = w.peerConfig(by, cert, s.Prover)
+	}
+	return cert, s, err
+}
+
+// limitAge cuts the connection of a stream when the verdict on its peer has become too
+// old. The function it gives is called at the connection's own end.
+func (w *warden) limitAge(st *link.Stream, f workload.File) func(int, bool) {
+	t := time.AfterFunc(f.MaxAge, func() {
+		w.log(0, "%s %q: a connection is cut that was judged %s ago (max_age)", f.Kind, f.Name, f.MaxAge)
+		st.Cut()
+	})
+	return func(int, bool) { t.Stop() }
+}
+
 // attestPeer makes the attested connection of a connect entry. The guest hears of it
 // once both ends have admitted each other.
 func (w *warden) attestPeer(st *link.Stream, f workload.File) (*tlsFilter, error) {

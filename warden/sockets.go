@@ -35,7 +35,8 @@ type listener struct {
 	shown func() (*tls.Certificate, *atls.Server, error)
 	// keeps: clients must be Keeps. header: each connection begins with who the client is.
 	keeps, header bool
-	refused       func(error) // told of clients that are turned away
+	limit         func(*link.Stream) func(int, bool) // see limitAge; nil: none
+	refused       func(error)                        // told of clients that are turned away
 }
 
 func (p *ports) accept(st *link.Stream) {
@@ -61,7 +62,9 @@ func (p *ports) accept(st *link.Stream) {
 		}
 		f, about, err := l.serve(p, st, early)
 		if err != nil {
-			l.refused(err)
+			if l.refused != nil {
+				l.refused(err)
+			}
 			_ = st.Close()
 			return
 		}
@@ -88,7 +91,15 @@ func (p *ports) accept(st *link.Stream) {
 		_ = unix.Close(ours)
 		return
 	}
-	st.Relay(ours, filter, nil)
+	st.Relay(ours, filter, l.aged(st))
+}
+
+// aged limits the age of a connection; see limitAge.
+func (l *listener) aged(st *link.Stream) func(int, bool) {
+	if l.limit == nil {
+		return nil
+	}
+	return l.limit(st)
 }
 
 // serve ends TLS for a client, and proves the Keep to one that asks for it: then the
@@ -165,11 +176,18 @@ func (w *warden) listen(index uint32, f workload.File, data []*os.File) (engine.
 		if err != nil {
 			return 0, nil, err
 		}
-		if l.tls, err = w.serverTLS(clients, f.ClientAuth); err != nil {
+		if l.tls, err = w.serverTLS(clients, f.ClientAuth == "require"); err != nil {
 			return 0, nil, err
 		}
-		l.shown = func() (*tls.Certificate, *atls.Server, error) { return w.shown(f.Attest) }
-		l.keeps, l.header = f.Attest != "", f.PeerHeader != ""
+		if f.ClientAuth == "any" { // a key that the client holds, and nobody's word about it
+			l.tls.ClientAuth = tls.RequireAnyClientCert
+		}
+		if l.shown = w.shown; f.Attest != "" {
+			l.shown = func() (*tls.Certificate, *atls.Server, error) { return w.shownToKeeps(f.Attest) }
+		}
+		if l.keeps, l.header = f.Attest != "", f.PeerHeader != ""; l.keeps {
+			l.limit = func(st *link.Stream) func(int, bool) { return w.limitAge(st, f) }
+		}
 		l.refused = w.refusals(f.Name, l.keeps)
 	}
 	ours, theirs, err := pair()
@@ -228,6 +246,7 @@ func (w *warden) connect(index uint32, f workload.File, data []*os.File) (engine
 	}
 	_ = st.SetReadDeadline(time.Time{})
 	var filter link.Filter
+	var ended func(int, bool)
 	switch {
 	case f.Attest != "":
 		shaken, err := w.attestPeer(st, f)
@@ -235,7 +254,7 @@ func (w *warden) connect(index uint32, f workload.File, data []*os.File) (engine
 			return 0, nil, err
 		}
 		shaken.settle()
-		filter = shaken
+		filter, ended = shaken, w.limitAge(st, f)
 	case f.Prot == "tls":
 		roots, err := w.pool(f.CA, data)
 		if err != nil {
@@ -257,6 +276,6 @@ func (w *warden) connect(index uint32, f workload.File, data []*os.File) (engine
 		_ = st.Close()
 		return 0, nil, err
 	}
-	st.Relay(ours, filter, nil)
+	st.Relay(ours, filter, ended)
 	return engine.Conn, theirs, nil
 }

@@ -17,8 +17,8 @@ const handshakeTime = 15 * time.Second
 // serverTLS is the configuration of a listener with prot = "tls": TLS 1.3 alone,
 // the Keep's certificate of the moment, no resumption (a resumed session proves nothing
 // about the present). clients are the authorities whose certificates a client
-// may show, nil for none; auth is client_auth.
-func (w *warden) serverTLS(clients *x509.CertPool, auth string) (*tls.Config, error) {
+// may show, nil for none.
+func (w *warden) serverTLS(clients *x509.CertPool, require bool) (*tls.Config, error) {
 	if _, err := w.identity.tlsCertificate(); err != nil {
 		return nil, err // now, and not at the first client
 	}
@@ -30,13 +30,10 @@ func (w *warden) serverTLS(clients *x509.CertPool, auth string) (*tls.Config, er
 		SessionTicketsDisabled: true,
 		Time:                   w.now,
 	}
-	if auth == "any" { // a key that the client holds, and nobody's word about it
-		cfg.ClientAuth = tls.RequireAnyClientCert
-	}
 	if clients != nil {
 		cfg.ClientCAs = clients
 		cfg.ClientAuth = tls.VerifyClientCertIfGiven
-		if auth == "require" {
+		if require {
 			cfg.ClientAuth = tls.RequireAndVerifyClientCert
 		}
 	}

@@ -54,16 +54,17 @@ type Config struct {
 type File struct {
 	Kind       string // null, stdin, stdout, stderr, listen, connect
 	Name       string
-	Prot       string // listen, connect: tls or tcp
-	Addr       string // listen; default "::"
-	Host       string // connect
-	Port       uint16 // default 443 for tls, 80 for tcp
-	ClientCA   string // listen, tls: authorities of client certificates, a PEM file
-	ClientAuth string // listen, tls: none, request, require, any
-	CA         string // connect, tls: the peer's authorities instead of Mozilla's
-	Attest     string // tls: a policy file; the peer must be a Keep that it admits
-	PeerHeader string // listen, tls: "proxy-v2", or "" for none
-	Role       string // the entry is there in this role alone; "": in all
+	Prot       string        // listen, connect: tls or tcp
+	Addr       string        // listen; default "::"
+	Host       string        // connect
+	Port       uint16        // default 443 for tls, 80 for tcp
+	ClientCA   string        // listen, tls: authorities of client certificates, a PEM file
+	ClientAuth string        // listen, tls: none, request, require, any
+	CA         string        // connect, tls: the peer's authorities instead of Mozilla's
+	Attest     string        // tls: a policy file; the peer must be a Keep that it admits
+	MaxAge     time.Duration // of a connection with attest, from the verdict on
+	PeerHeader string        // listen, tls: "proxy-v2", or "" for none
+	Role       string        // the entry is there in this role alone; "": in all
 }
 
 // Limits bound a workload; 0 is no limit of the configuration's own.
@@ -131,6 +132,7 @@ type rawFile struct {
 	ClientAuth string `toml:"client_auth,omitempty"`
 	CA         string `toml:"ca,omitempty"`
 	Attest     string `toml:"attest,omitempty"`
+	MaxAge     string `toml:"max_age,omitempty"`
 	PeerHeader string `toml:"peer_header,omitempty"`
 	Role       string `toml:"role,omitempty"`
 }

@@ -4,10 +4,19 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // PeerHeaderProxy is the value of peer_header: a PROXY protocol header of version 2.
 const PeerHeaderProxy = "proxy-v2"
+
+// The age of a connection between Keeps. A verdict is of one moment: certificates are
+// revoked and levels fall while a connection stands.
+const (
+	defaultAge = 24 * time.Hour
+	leastAge   = time.Second
+	maxAge     = 30 * 24 * time.Hour
+)
 
 func checkFile(f rawFile) (File, error) {
 	out := File{Kind: f.Kind, Name: f.Name, Prot: f.Prot, Addr: f.Addr, Host: f.Host, ClientCA: f.ClientCA, ClientAuth: f.ClientAuth, CA: f.CA,
@@ -19,7 +28,7 @@ func checkFile(f rawFile) (File, error) {
 			out.Name = f.Kind
 		}
 	case "listen":
-		for _, k := range []string{"prot", "addr", "port", "client_ca", "client_auth", "attest", "peer_header"} {
+		for _, k := range []string{"prot", "addr", "port", "client_ca", "client_auth", "attest", "max_age", "peer_header"} {
 			allowed[k] = true
 		}
 		if out.Name == "" {
@@ -29,7 +38,7 @@ func checkFile(f rawFile) (File, error) {
 			out.Addr = "::"
 		}
 	case "connect":
-		for _, k := range []string{"prot", "host", "port", "ca", "attest"} {
+		for _, k := range []string{"prot", "host", "port", "ca", "attest", "max_age"} {
 			allowed[k] = true
 		}
 		if out.Host == "" {
@@ -46,7 +55,7 @@ func checkFile(f rawFile) (File, error) {
 		set  bool
 	}{{"prot", f.Prot != ""}, {"addr", f.Addr != ""}, {"host", f.Host != ""}, {"port", f.Port != nil},
 		{"client_ca", f.ClientCA != ""}, {"client_auth", f.ClientAuth != ""}, {"ca", f.CA != ""},
-		{"attest", f.Attest != ""}, {"peer_header", f.PeerHeader != ""}} {
+		{"attest", f.Attest != ""}, {"max_age", f.MaxAge != ""}, {"peer_header", f.PeerHeader != ""}} {
 		if k.set && !allowed[k.name] {
 			return out, fmt.Errorf("a %s entry has no %s", f.Kind, k.name)
 		}
@@ -78,6 +87,18 @@ func checkFile(f rawFile) (File, error) {
 	}
 	if f.Attest != "" && (f.ClientCA != "" || f.ClientAuth != "" || f.CA != "") {
 		return out, errors.New("attest stands beside no ca, client_ca or client_auth: the evidence says who the peer is; where the Steward must have named it, spiffe in the policy demands that")
+	}
+	switch age, err := parseDuration(f.MaxAge); {
+	case err != nil:
+		return out, fmt.Errorf("max_age: %w", err)
+	case f.Attest == "" && f.MaxAge != "":
+		return out, errors.New("max_age is the age of a connection with attest")
+	case f.MaxAge != "" && (age < leastAge || age > maxAge):
+		return out, fmt.Errorf("max_age: found %s, wanted %s to %s", age, leastAge, maxAge)
+	case f.Attest != "":
+		if out.MaxAge = age; age == 0 {
+			out.MaxAge = defaultAge
+		}
 	}
 	if f.PeerHeader != "" && f.PeerHeader != PeerHeaderProxy {
 		return out, fmt.Errorf("peer_header: found %q, wanted %q", f.PeerHeader, PeerHeaderProxy)

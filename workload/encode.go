@@ -134,6 +134,9 @@ func (c *Config) Encode() ([]byte, error) {
 			r := rawFile{Kind: f.Kind, Name: f.Name, Prot: f.Prot, Addr: f.Addr, Host: f.Host,
 				ClientCA: f.ClientCA, ClientAuth: f.ClientAuth, CA: f.CA,
 				Attest: f.Attest, PeerHeader: f.PeerHeader, Role: f.Role}
+			if f.MaxAge > 0 {
+				r.MaxAge = f.MaxAge.String()
+			}
 			if f.Kind == "listen" || f.Kind == "connect" {
 				port := int64(f.Port)
 				r.Port = &port

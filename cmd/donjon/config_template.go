@@ -66,13 +66,15 @@ kind = "stderr"
 # Begin each connection with who the client is: a PROXY protocol header.
 #peer_header = "proxy-v2"
 
-# The same for other Keeps alone: those that the policy (docs/policy.md) admits.
+# The same for other Keeps alone: those that the policy (docs/policy.md) admits. Each
+# connection ends after max_age; default 24h.
 #[[files]]
 #kind = "listen"
 #name = "keeps"
 #prot = "tls"
 #port = 8444
 #attest = "peers.toml"
+#max_age = "1h"
 
 # One connection out. Without ca the peer must be known to Mozilla's roots.
 #[[files]]

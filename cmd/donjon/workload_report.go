@@ -47,6 +47,7 @@ type fileReport struct {
 	ClientAuth string `json:"client_auth,omitempty"`
 	CA         string `json:"ca,omitempty"`
 	Attest     string `json:"attest,omitempty"`
+	MaxAge     int64  `json:"max_age,omitempty"`
 	PeerHeader string `json:"peer_header,omitempty"`
 	Role       string `json:"role,omitempty"`
 }
@@ -77,7 +78,7 @@ func reportConfig(c *workload.Config) *configReport {
 		HostArgs: c.HostArgs, HostEnv: append([]string{}, c.HostEnv...),
 		Limits: limitsReport{c.Limits.Memory, int64(c.Limits.CPUTime), int64(c.Limits.WallTime), c.Limits.Output}}
 	for i, f := range c.Descriptors() {
-		r.Files = append(r.Files, fileReport{i, f.Kind, f.Name, f.Prot, f.Addr, f.Host, f.Port, f.ClientCA, f.ClientAuth, f.CA, f.Attest, f.PeerHeader, f.Role})
+		r.Files = append(r.Files, fileReport{i, f.Kind, f.Name, f.Prot, f.Addr, f.Host, f.Port, f.ClientCA, f.ClientAuth, f.CA, f.Attest, int64(f.MaxAge), f.PeerHeader, f.Role})
 	}
 	for _, d := range c.Data {
 		r.Data = append(r.Data, mountReport{Path: d.Path, Guest: d.Guest})
@@ -180,7 +181,7 @@ func describeEntry(f workload.File) string {
 			s += ", demands of clients a certificate, of whomever"
 		}
 		if f.Attest != "" {
-			s += ", serves Keeps alone that " + f.Attest + " admits"
+			s += fmt.Sprintf(", serves Keeps alone that %s admits, each connection for %s at most", f.Attest, f.MaxAge)
 		}
 		if f.PeerHeader != "" {
 			s += ", tells the workload who each client is (" + f.PeerHeader + ")"
@@ -189,7 +190,7 @@ func describeEntry(f workload.File) string {
 	case "connect":
 		s := fmt.Sprintf("connection %q to %s, %s", f.Name, net.JoinHostPort(f.Host, strconv.Itoa(int(f.Port))), describeProt(f.Prot))
 		if f.Attest != "" {
-			s += ", the peer a Keep that " + f.Attest + " admits"
+			s += fmt.Sprintf(", the peer a Keep that %s admits, for %s at most", f.Attest, f.MaxAge)
 		} else if f.CA != "" {
 			s += ", the peer known by " + f.CA
 		} else if f.Prot == "tls" {
