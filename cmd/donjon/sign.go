@@ -127,10 +127,8 @@ func readSigningKey(name string) (crypto.Signer, error) {
 }
 
 func (a *app) sign(f signFlags, name string, args []string) error {
-	for flag, v := range map[string]string{"key": f.key, "name": f.name} {
-		if v == "" {
-			return usageError(fmt.Errorf("--%s is missing", flag))
-		}
+	if f.key == "" || f.name == "" {
+		return usageError(errors.New("--key and --name are needed to sign"))
 	}
 	if err := errors.Join(signature.CheckName(f.name), signature.CheckVersion(f.version)); err != nil {
 		return usageError(err)
