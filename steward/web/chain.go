@@ -40,7 +40,7 @@ var chainLinks = []struct {
 		verdict.RuntimePinned, verdict.Debug, verdict.Migration, verdict.GuestPolicy, verdict.VMPL, verdict.IDBlock,
 		verdict.Attributes, verdict.ServiceTD, verdict.PCRs}},
 	{"workload", "Workload", "what the runtime was told to run, and nothing else", []verdict.Code{
-		verdict.HostData, verdict.WorkloadBinding, verdict.Workload}},
+		verdict.HostData, verdict.WorkloadBinding, verdict.Workload, verdict.WorkloadSignature, verdict.WorkloadVersion}},
 	{"request", "This request", "made now, for this Steward, with this key", []verdict.Code{
 		verdict.KeyBinding, verdict.SelfSignature, verdict.Nonce, verdict.Purpose, verdict.ChannelBinding, verdict.TimeSource, verdict.Age}},
 }

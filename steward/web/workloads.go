@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/donjon-tee/donjon/attest/policy"
+	"github.com/donjon-tee/donjon/steward/enrol"
 	"github.com/donjon-tee/donjon/steward/store"
 )
 
@@ -58,7 +58,7 @@ func (s *site) workloads(w http.ResponseWriter, r *http.Request) {
 		v.Rows = append(v.Rows, row)
 	}
 	if !v.Later {
-		// signer:<name> sorts behind every sha256:<hex>.
+		// signer:<key id>/<name> sorts behind every sha256:<hex>.
 		if v.Signers, err = s.Store.Subjects(ctx, "signer:", perPage); err != nil {
 			s.fail(w, r, err)
 			return
@@ -79,8 +79,8 @@ func (s *site) newestPolicy(ctx context.Context, subject string) (*store.Policy,
 // allowsSimulated says so too where the policy cannot be read: too loud rather than
 // too quiet.
 func allowsSimulated(text []byte) bool {
-	p, err := policy.Parse(text)
-	return err != nil || p.AllowSimulated
+	d, err := enrol.ParseDocument(text)
+	return err != nil || d.Policy.AllowSimulated
 }
 
 type secretRow struct {
@@ -88,9 +88,17 @@ type secretRow struct {
 	Releasable bool // under the newest policy
 }
 
+// signedView is what a signer's policy says, and what came of it.
+type signedView struct {
+	Signer, Name string
+	Least        uint64 // version that is admitted; 0: none is
+	Highest      uint64 // that was admitted; 0: none was
+}
+
 type workloadView struct {
 	Subject   string
 	Signer    bool
+	Signed    *signedView     // nil for a digest
 	Workload  *store.Workload // nil for a signer, or where only a policy is known
 	Policy    *store.Policy   // that is shown; nil: none
 	Newest    uint64
@@ -161,14 +169,34 @@ func (s *site) workloadView(ctx context.Context, subject, version string) (*work
 	if v.Secrets, err = s.secretsOf(ctx, subject, newest); err != nil {
 		return nil, err
 	}
-	if v.Signer {
-		return v, nil
-	}
 	if v.Leases, err = s.Store.Leases(ctx, subject, v.Now); err != nil {
 		return nil, err
 	}
+	if v.Signer {
+		v.Signed, err = s.signed(ctx, subject, v.Policy)
+		return v, err
+	}
 	v.All = filter{Workload: subject}.query(0)
 	v.Decisions, err = s.Store.Decisions(ctx, store.DecisionFilter{Workload: subject, Limit: 10})
+	return v, err
+}
+
+func (s *site) signed(ctx context.Context, subject string, p *store.Policy) (*signedView, error) {
+	signer, name, ok := enrol.SplitSigner(subject)
+	if !ok {
+		return &signedView{}, nil
+	}
+	v := &signedView{Signer: signer, Name: name}
+	if p != nil {
+		if d, err := enrol.ParseDocument(p.Text); err == nil && d.Grant.Signed != nil {
+			v.Least = d.Grant.Signed.MinVersion
+		}
+	}
+	if signer == "" || name == "" {
+		return v, nil
+	}
+	var err error
+	v.Highest, err = s.Store.SignedVersion(ctx, signer, name)
 	return v, err
 }
 
