@@ -78,10 +78,6 @@ const (
 	// What the policy says.
 	Workload      Code = "workload"
 	RuntimePinned Code = "runtime-pinned"
-	// The signature beside a workload, where a Steward's policy is a signer's.
-	WorkloadSignature Code = "workload-signature"
-	WorkloadVersion   Code = "workload-version"
-
 	Debug         Code = "debug"
 	Migration     Code = "migration"
 	GuestPolicy   Code = "guest-policy"
@@ -100,6 +96,10 @@ const (
 	Advisories    Code = "advisories"
 	TimeSource    Code = "time-source"
 	Age           Code = "age"
+
+	// The signature beside a workload, where a Steward's policy is a signer's.
+	WorkloadSignature Code = "workload-signature"
+	WorkloadVersion   Code = "workload-version"
 )
 
 var table = []Info{
