@@ -130,7 +130,7 @@ func TestSignedWorkload(t *testing.T) {
 
 // Each of these is refused for its own reason, and gets nothing; none of them hinders
 // the one that is admitted.
-func TestSignedRefusals(t *testing.T) {
+func TestT12SignedRefusals(t *testing.T) {
 	s, k, stranger := newSteward(t), newSigner(t), newSigner(t)
 	s.allowSigner(k, "acme.db", 3, s.platforms())
 	w, other := numbered(1), numbered(2)
@@ -214,7 +214,7 @@ func flipped(b []byte) []byte {
 }
 
 // Whatever order two versions come in at once, none is admitted behind a higher one.
-func TestVersionsRace(t *testing.T) {
+func TestT12VersionsRace(t *testing.T) {
 	s, k := newSteward(t), newSigner(t)
 	s.allowSigner(k, "acme.db", 1, s.platforms())
 	for round := range 4 {
@@ -243,7 +243,7 @@ func TestVersionsRace(t *testing.T) {
 }
 
 // A higher version is admitted between the reading and the writing of a lower one.
-func TestRaisedMeanwhile(t *testing.T) {
+func TestT12RaisedMeanwhile(t *testing.T) {
 	m := &meddler{}
 	s, k := newSteward(t, func(o *Options) { m.Store = o.Store; o.Store = m }), newSigner(t)
 	s.allowSigner(k, "acme.db", 1, s.platforms())

@@ -227,7 +227,7 @@ type Decision struct {
 
 	Once        []Once // at most 4
 	Lease       *LeaseRequest
-	Signer      *SignerMark
+	Signer      *SignerMark     // only with the outcome admitted; the record gets it too
 	Standing    *Standing       // nil: nothing is compared
 	Certificate *NewCertificate // only with the outcome admitted
 	Record      audit.Record    // Kind is audit.Decision

@@ -24,8 +24,10 @@ type workloadRow struct {
 type workloadsView struct {
 	Rows    []workloadRow
 	Signers []store.Policy
-	More    string // query of the next page
-	Later   bool   // this is not the first page
+	// MoreSigners says that there are some that no page lists.
+	MoreSigners bool
+	More        string // query of the next page
+	Later       bool   // this is not the first page
 }
 
 func (s *site) workloads(w http.ResponseWriter, r *http.Request) {
@@ -59,9 +61,12 @@ func (s *site) workloads(w http.ResponseWriter, r *http.Request) {
 	}
 	if !v.Later {
 		// signer:<key id>/<name> sorts behind every sha256:<hex>.
-		if v.Signers, err = s.Store.Subjects(ctx, "signer:", perPage); err != nil {
+		if v.Signers, err = s.Store.Subjects(ctx, enrol.SignerPrefix, perPage+1); err != nil {
 			s.fail(w, r, err)
 			return
+		}
+		if v.MoreSigners = len(v.Signers) > perPage; v.MoreSigners {
+			v.Signers = v.Signers[:perPage]
 		}
 	}
 	s.show(w, r, http.StatusOK, "workloads", page{Title: "Workloads", At: "workloads", Body: v})
