@@ -128,6 +128,8 @@ var rules = []rule{
 	{verdict.Workload, executables, unrecognized},
 	{verdict.WorkloadBinding, executables, unrecognized},
 	{verdict.PeerRole, executables, unrecognized},
+	{verdict.WorkloadSignature, executables, unrecognized},
+	{verdict.WorkloadVersion, executables, unrecognized},
 	{verdict.HostData, executables, contraindicated},
 	{verdict.PCRs, executables, unrecognized},
 	{verdict.PCRDigest, executables, contraindicated},
