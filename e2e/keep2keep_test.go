@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
@@ -31,6 +32,7 @@ import (
 	"github.com/donjon-tee/donjon/link"
 	silicon "github.com/donjon-tee/donjon/silicon/snp"
 	"github.com/donjon-tee/donjon/workload"
+	"github.com/donjon-tee/donjon/workload/signature"
 )
 
 // policyFor admits Keeps of this lab's machine and program; keys name the workload.
@@ -501,4 +503,71 @@ func TestT13StewardNamesThePeer(t *testing.T) {
 		t.Errorf("found %+v, %v, %q", r.out.Exit, r.err, r.stdout.String())
 	}
 	l.run(t, make(asks, l.policyFor(t, "spiffe = [\""+id+"0\"]")), nil).refusedBy(t, "check workload failed")
+}
+
+// THREATS T13: two workloads, each of its own owner, name each other by signer, name and
+// version. Neither knows the other's digest, which may change.
+func TestT13SignersNameThePeer(t *testing.T) {
+	l := newLab(t, "relay")
+	keys := map[string]ed25519.PrivateKey{}
+	for _, who := range []string{"ada", "bo", "eve"} {
+		_, k, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys[who] = k
+	}
+	rules := func(who, name string, version int) string {
+		k, err := signature.NewPublicKey(keys[who].Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l.policyFor(t, "time = \"host\"") + fmt.Sprintf("[[signers]]\nkey = \"%s\"\nname = \"%s\"\nmin_version = %d\n", k.ID(), name, version)
+	}
+	signed := func(who string, digest workload.Digest, name string, version uint64) []byte {
+		e, err := signature.Sign(keys[who], digest, name, version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := e.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	port := portOf(t)
+	serves := l.workload(t, "relay", map[string]string{"Donjon.toml": streams + webEntry("tls") + "attest = \"ask.toml\"\n", "ask.toml": rules("ada", "ask", 1)})
+	asks := l.workload(t, "relay", map[string]string{
+		"Donjon.toml": "args = [\"once\", \"hello\"]\n" + streams + peerEntry("tls", "127.0.0.1", port) + "attest = \"serve.toml\"\n",
+		"serve.toml":  rules("bo", "serve", 2)})
+	good := signed("ada", asks.Digest, "ask", 1)
+	for _, c := range []struct {
+		name          string
+		serves, asks  [][]byte
+		refused, logs string
+	}{
+		{"each other's", [][]byte{signed("eve", serves.Digest, "serve", 9), signed("bo", serves.Digest, "serve", 2)}, [][]byte{good}, "", ""},
+		{"an older version", [][]byte{signed("bo", serves.Digest, "serve", 1)}, [][]byte{good}, "check workload failed", ""},
+		{"another's", [][]byte{signed("eve", serves.Digest, "serve", 2)}, [][]byte{good}, "check workload failed", ""},
+		{"of another name", [][]byte{signed("bo", serves.Digest, "ask", 2)}, [][]byte{good}, "check workload failed", ""},
+		{"over another workload", [][]byte{signed("bo", asks.Digest, "serve", 2)}, [][]byte{good}, "check workload failed", ""},
+		{"none", nil, [][]byte{good}, "check workload failed", ""},
+		{"beside one that does not parse", [][]byte{signed("bo", serves.Digest, "serve", 2), []byte("x")}, [][]byte{good}, "check workload failed", ""},
+		{"of one side alone", [][]byte{signed("bo", serves.Digest, "serve", 2)}, nil, "refuses this one", `a client is refused: check workload`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			server := l.run(t, serves, func(o *keep.Options) { at(port)(o); o.Signatures = c.serves })
+			server.address(t)
+			r := l.run(t, asks, func(o *keep.Options) { o.Signatures = c.asks })
+			if c.refused != "" {
+				r.refusedBy(t, c.refused)
+			} else if r.wait(t); r.out.Exit.Kind != link.ExitStatus || r.stdout.String() != "answer hello\n" {
+				t.Errorf("found %+v, %v, %q", r.out.Exit, r.err, r.stdout.String())
+			}
+			if c.logs != "" {
+				server.logs(t, c.logs, 10*time.Second)
+			}
+			server.end(t)
+		})
+	}
 }

@@ -49,6 +49,7 @@ func (w *warden) takeIn() (data []*os.File, err error) {
 	}
 	if err == nil {
 		w.identity.role = w.cfg.Role() // one of the configuration's
+		w.identity.signed = attached(w.offer.Signatures)
 		close(w.taken)
 	}
 	return data, err

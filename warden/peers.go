@@ -20,6 +20,7 @@ import (
 	"github.com/donjon-tee/donjon/attest/verdict"
 	"github.com/donjon-tee/donjon/link"
 	"github.com/donjon-tee/donjon/workload"
+	"github.com/donjon-tee/donjon/workload/signature"
 )
 
 // A connection with attest in its entry is between Keeps: each end judges the other by
@@ -78,10 +79,48 @@ func (w *warden) judge(ctx context.Context, p atls.Proof, o attest.Options) (*ve
 	if w.enrolled != nil { // to a challenge of this Keep's; see checkCertificates
 		o.TimeSource = policy.TimeVouched
 	}
-	o.Peer = &policy.Peer{Own: w.digest[:], Role: w.cfg.Role(), SPIFFE: w.spiffe(o.Channel.Certificates, o.At)}
+	o.Peer = &policy.Peer{Own: w.digest[:], Role: w.cfg.Role(), SPIFFE: w.spiffe(o.Channel.Certificates, o.At), Signed: signedBy(p.Signature)}
 	v := w.peers.verifier.Verify(p.Evidence, o)
 	w.raise(w.peers.seen.Latest())
 	return v, nil
+}
+
+// maxAttached is what a proof may hold of signatures, in bytes (donjon-attest/1).
+const maxAttached = 4 << 10
+
+// attached are the signatures that the host gave, as a proof carries them: a line each,
+// in their order, as many as there is room for.
+func attached(list [][]byte) []byte {
+	var out []byte
+	for _, s := range list {
+		if len(out)+len(s)+1 > maxAttached {
+			break
+		}
+		out = append(append(out, s...), '\n')
+	}
+	return out
+}
+
+// signedBy are the statements of a peer's signatures, where each of those is in its form
+// and holds. Whose word counts, and whether it is about the peer's workload, the policy
+// says.
+func signedBy(b []byte) []policy.Signed {
+	if len(b) == 0 || len(b) > maxAttached {
+		return nil
+	}
+	list, err := signature.ParseFile(b)
+	if err != nil {
+		return nil
+	}
+	var out []policy.Signed
+	for _, e := range list {
+		if e.Verify() != nil {
+			return nil
+		}
+		id := e.Signer.ID()
+		out = append(out, policy.Signed{Workload: e.Workload[:], Key: id[:], Name: e.Name, Version: e.Version})
+	}
+	return out
 }
 
 // spiffe gives the SPIFFE IDs of a peer's certificate that the pinned Steward issued to

@@ -71,6 +71,7 @@ type identity struct {
 	workload [32]byte
 	instance [16]byte
 	role     string // of those that the configuration lists; "": none
+	signed   []byte // signatures over the workload, the host's word; see attached
 	local    snp.Report
 	now      func() time.Time
 

@@ -3,6 +3,7 @@ package workload
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/donjon-tee/donjon/attest/collateral"
 	"github.com/donjon-tee/donjon/attest/policy"
@@ -37,6 +38,11 @@ func (c *Config) Policies(file func(path string) ([]byte, error)) (map[string]*p
 		out[f.Attest] = p
 	}
 	return out, nil
+}
+
+// Attests says whether any connection is with Keeps alone.
+func (c *Config) Attests() bool {
+	return slices.ContainsFunc(c.Files, func(f File) bool { return f.Attest != "" })
 }
 
 // VendorData reads the collateral that the configuration names. file gives the bytes of

@@ -210,7 +210,7 @@ func (a *app) launch(f runFlags, p parsed, w *workload.Workload, program string,
 		}
 	}
 	var signatures [][]byte
-	if w.Config.Steward != "" {
+	if w.Config.Steward != "" || w.Config.Attests() {
 		signatures = a.signaturesOf(w)
 	}
 	guest := sil.Guest(silicon.Launch{HostData: w.Digest}, machine.Measurement)
