@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/donjon-tee/donjon/attest"
 	"github.com/donjon-tee/donjon/attest/collateral"
@@ -47,7 +48,7 @@ type Input struct {
 }
 
 // View is a verdict for the page. All of it is text in which nothing can steer a
-// reader (THREATS T30), but for JSON, which the page gives away as a file.
+// reader (THREATS T30).
 type View struct {
 	Error      string   `json:"error,omitempty"` // nothing was judged, and why
 	Outcome    string   `json:"outcome"`         // of verdict.Outcome
@@ -58,7 +59,7 @@ type View struct {
 	Checks     []Check  `json:"checks"`
 	Advisories []Check  `json:"advisories"`
 	Ignored    []string `json:"ignored"` // vendor data that was not used
-	JSON       string   `json:"json"`
+	JSON       string   `json:"json"`    // the verdict in its published form
 }
 
 // A Fact is one line.
@@ -172,9 +173,23 @@ func show(v *verdict.Verdict) View {
 		}
 	}
 	if b, err := json.MarshalIndent(v, "", "  "); err == nil {
-		out.JSON = string(b)
+		out.JSON = quiet(b)
 	}
 	return out
+}
+
+// quiet writes the characters that could turn the direction of a text as JSON's escapes;
+// encoding/json has done so with control characters.
+func quiet(b []byte) string {
+	var out strings.Builder
+	for _, r := range string(b) {
+		if unicode.Is(unicode.Bidi_Control, r) {
+			fmt.Fprintf(&out, `\u%04x`, r)
+		} else {
+			out.WriteRune(r)
+		}
+	}
+	return out.String()
 }
 
 func check(c verdict.Check) Check {
