@@ -43,7 +43,7 @@ run: build examples
 	./bin/donjon verify --policy out/policy.toml --nonce $$nonce out/evidence.cbor
 
 # Debian 12, 13 and Ubuntu 24.04 have these names.
-PACKAGES = clang lld wasi-libc libclang-rt-dev-wasm32 rustc libstd-rust-dev-wasm32 curl openssl \
+PACKAGES = clang lld wasi-libc libclang-rt-dev-wasm32 rustc libstd-rust-dev-wasm32 curl openssl libnss3-tools \
 	qemu-system-x86 qemu-system-arm qemu-system-ppc postgresql
 # Node may come from elsewhere, and then Debian's cannot stand beside it.
 PACKAGES += $(if $(shell which npm 2>/dev/null),,nodejs npm)
@@ -61,6 +61,7 @@ deps:
 			case $$p in \
 			clang|lld|wasi-libc|libclang-*) what="C guests (engine, examples, bench/guests, e2e)";; \
 			qemu-*) what="vm Keeps (keep/vm, e2e's vm stories)";; \
+			libnss3-tools) what="a browser that trusts the Steward (e2e)";; \
 			curl|openssl) what="TLS from outside (e2e's serve stories)";; \
 			postgresql) what="the Steward's store on PostgreSQL (steward/store)";; \
 			*) what="some";; \

@@ -19,8 +19,7 @@ import (
 )
 
 // Browser is a headless Chromium, driven through the DevTools protocol: messages in
-// JSON, each ended by a zero byte, over the pipes 3 and 4. It ignores the errors of
-// certificates.
+// JSON, each ended by a zero byte, over the pipes 3 and 4.
 type Browser struct {
 	T       *testing.T // whose the next steps are
 	to      io.Writer
@@ -49,8 +48,24 @@ type message struct {
 // patience is how long the browser may take for anything.
 const patience = time.Minute
 
-// New starts one, for as long as t runs. Where there is none the test skips.
+// Options are what a browser is told beforehand.
+type Options struct {
+	// CA is a PEM file: the authorities trusted beside those that the browser comes with.
+	// "": certificates are not looked at.
+	CA string
+	// Hosts is where names lead, in the browser's own form: "MAP name address, …".
+	Hosts string
+}
+
+// New starts one that does not look at certificates, for as long as t runs. Where there
+// is none the test skips.
 func New(t *testing.T) *Browser {
+	t.Helper()
+	return Start(t, Options{})
+}
+
+// Start is New with options.
+func Start(t *testing.T, o Options) *Browser {
 	t.Helper()
 	var path string
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "chrome"} {
@@ -74,10 +89,15 @@ func New(t *testing.T) *Browser {
 	if err != nil {
 		t.Fatal(err)
 	}
+	trust := "--ignore-certificate-errors"
+	if o.CA != "" {
+		trust = "--no-default-browser-check"
+		trustAuthority(t, profile, o.CA)
+	}
 	var stderr bytes.Buffer
 	// The sandbox cannot be had as root, and what is shown here is our own.
 	cmd := exec.Command(path, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-extensions",
-		"--disable-background-networking", "--disable-component-update", "--ignore-certificate-errors", "--hide-scrollbars", "--remote-debugging-pipe",
+		"--disable-background-networking", "--disable-component-update", trust, "--host-resolver-rules="+o.Hosts, "--hide-scrollbars", "--remote-debugging-pipe",
 		"--user-data-dir="+profile, "about:blank")
 	cmd.ExtraFiles, cmd.Stderr = []*os.File{in, out}, &stderr
 	cmd.Env = append(os.Environ(), "HOME="+profile)
@@ -120,6 +140,24 @@ func New(t *testing.T) *Browser {
 		b.Call(m, nil, nil)
 	}
 	return b
+}
+
+// trustAuthority puts an authority into the data base that a user's Chromium reads.
+func trustAuthority(t *testing.T, home, pem string) {
+	t.Helper()
+	tool, err := exec.LookPath("certutil")
+	if err != nil {
+		t.Skip("no certutil here (libnss3-tools, see docs/testing.md): no browser was told to trust an authority")
+	}
+	db := filepath.Join(home, ".pki", "nssdb")
+	if err := os.MkdirAll(db, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"-N", "--empty-password"}, {"-A", "-n", "test", "-t", "C,,", "-i", pem}} {
+		if out, err := exec.Command(tool, append([]string{"-d", "sql:" + db}, args...)...).CombinedOutput(); err != nil {
+			t.Fatalf("certutil: %v\n%s", err, out)
+		}
+	}
 }
 
 func (b *Browser) listen(r io.Reader) {

@@ -88,7 +88,7 @@ func (j *Judge) Judge(in Input) View {
 	if err != nil {
 		return View{Error: verdict.Escape(err.Error())}
 	}
-	out := show(v)
+	out := show(v, in.PlatformOnly)
 	for _, i := range ignored {
 		out.Ignored = append(out.Ignored, verdict.Escape(i.Name+": "+i.Why))
 	}
@@ -130,33 +130,22 @@ func (j *Judge) verdict(in Input) (*verdict.Verdict, []collateral.Ignored, error
 		}
 	}
 	o.Collateral = set
-	v := j.verifier.Verify(in.Evidence, o)
-	if unbound(v) {
-		unwaive(v)
-	}
-	return v, set.Ignored, nil
+	return j.verifier.Verify(in.Evidence, o), set.Ignored, nil
 }
 
-// unbound says that evidence was made for a request by HTTP.
+// unbound says that evidence was made for a request by HTTP: its check channel-binding is
+// not made, no policy waives that, and so it is never admitted (THREATS T17).
 func unbound(v *verdict.Verdict) bool {
 	return v.Claims != nil && v.Claims.Keep != nil && v.Claims.Keep.Purpose == evidence.PurposeHTTP
 }
 
-// unwaive takes back what a policy gave away: on a page, evidence that is bound to no
-// connection is never shown as admitted (THREATS T17).
-func unwaive(v *verdict.Verdict) {
-	for i := range v.Checks {
-		if v.Checks[i].Code == verdict.ChannelBinding {
-			v.Checks[i].Waived, v.Checks[i].Informal = "", false
-		}
-	}
-	v.Conclude()
-}
-
-func show(v *verdict.Verdict) View {
+func show(v *verdict.Verdict, platformOnly bool) View {
 	out := View{Outcome: string(v.Outcome), Headline: v.Headline(), Simulated: v.Simulated, Unbound: unbound(v), Checks: []Check{}, Advisories: []Check{}, Ignored: []string{}}
 	if only := v.Deciding(); out.Unbound && v.Outcome == verdict.CannotTell && len(only) == 1 && only[0].Code == verdict.ChannelBinding {
-		out.Headline = "a genuine Keep that the policy admits exists; NOT shown: that a connection to this address ends in it"
+		out.Headline = "a genuine Keep that the policy admits exists; NOT shown: that any connection ends in it"
+		if platformOnly {
+			out.Headline = "a genuine platform made this, and what runs on it was not judged; NOT shown: that any connection ends there"
+		}
 		if v.Simulated {
 			out.Headline = "SIMULATED, no hardware vouches: " + out.Headline
 		}
@@ -165,6 +154,7 @@ func show(v *verdict.Verdict) View {
 	for _, c := range v.Checks {
 		out.Checks = append(out.Checks, check(c))
 	}
+	slices.SortStableFunc(out.Checks, func(a, b Check) int { return rank(a) - rank(b) })
 	for _, state := range []string{"exposed", "cannot_tell", "fixed"} {
 		for _, a := range v.Advisories {
 			if a.State == state {
@@ -190,6 +180,11 @@ func quiet(b []byte) string {
 		}
 	}
 	return out.String()
+}
+
+// rank puts what decides before what does not.
+func rank(c Check) int {
+	return slices.Index([]string{"FAILED", "NOT MADE", "not made, waived", "not made, not demanded", "passed"}, c.Word)
 }
 
 func check(c verdict.Check) Check {

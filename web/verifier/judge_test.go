@@ -70,24 +70,25 @@ func status(v View, code verdict.Code) string {
 	return ""
 }
 
-// T17: evidence got by HTTP is never shown as admitted, whatever the policy waives, and
-// whether it comes from a Keep or from a file.
+// T17: evidence got by HTTP is never shown as admitted, whether it comes from a Keep or
+// from a file, and no policy can waive what is missing.
 func TestT17HTTPEvidenceIsNeverGreen(t *testing.T) {
 	k := newKeep(t)
 	var j Judge
-	waives := "[[waive]]\ncheck = \"channel-binding\"\nreason = \"it looks better\"\n"
 	for name, in := range map[string]Input{
-		"from a Keep":         {Evidence: k.evidence("http", nonce), Policy: k.policy(""), FromKeep: true},
-		"from a Keep, waived": {Evidence: k.evidence("http", nonce), Policy: k.policy(waives), FromKeep: true},
-		"a file":              {Evidence: k.evidence("http", nonce), Policy: k.policy("")},
-		"a file, waived":      {Evidence: k.evidence("http", nonce), Policy: k.policy(waives)},
-		"platform alone":      {Evidence: k.evidence("http", nonce), Policy: k.policy(waives), PlatformOnly: true},
+		"from a Keep":            {Evidence: k.evidence("http", nonce), Policy: k.policy(""), FromKeep: true},
+		"a file":                 {Evidence: k.evidence("http", nonce), Policy: k.policy("")},
+		"from a Keep, platform":  {Evidence: k.evidence("http", nonce), Policy: k.policy(""), FromKeep: true, PlatformOnly: true},
+		"a file, platform alone": {Evidence: k.evidence("http", nonce), Policy: k.policy(""), PlatformOnly: true},
 	} {
 		in.At, in.Nonce = time.Now(), hex.EncodeToString(nonce)
 		v := j.Judge(in)
 		if v.Outcome != "cannot_tell" || !v.Unbound || !v.Simulated || status(v, verdict.ChannelBinding) != "NOT MADE" || !strings.Contains(v.Headline, "NOT shown") {
 			t.Errorf("%s: found %s, %q, channel-binding %s, %s", name, v.Outcome, v.Headline, status(v, verdict.ChannelBinding), v.Error)
 		}
+	}
+	if v := j.Judge(Input{Evidence: k.evidence("http", nonce), Policy: k.policy("[[waive]]\ncheck = \"channel-binding\"\nreason = \"it looks better\"\n"), At: time.Now()}); !strings.Contains(v.Error, "channel-binding") || v.Outcome != "" {
+		t.Errorf("a policy that waives it: found %q, %s", v.Error, v.Outcome)
 	}
 	// A file that was made as one is admitted: what is above comes of the purpose.
 	if v := j.Judge(Input{Evidence: k.evidence("file", nonce), Policy: k.policy(""), Nonce: hex.EncodeToString(nonce), At: time.Now()}); v.Outcome != "admitted" || v.Unbound {

@@ -298,7 +298,7 @@ func pageAsksKeeps(t *testing.T, p page, k *keep) {
 	server := httptest.NewTLSServer(here)
 	defer server.Close()
 	p.set("keep", server.URL)
-	p.set("policy", k.policy("[[waive]]\ncheck = \"channel-binding\"\nreason = \"it looks better\"\n"))
+	p.set("policy", k.policy(""))
 	for range 2 {
 		s := p.judge()
 		if s.Outcome != "outcome cannot_tell" || s.Words != "CANNOT TELL" || !s.Unbound || !s.Simulated || s.word(verdict.ChannelBinding) != "NOT MADE" || s.Neighbour ||

@@ -140,6 +140,21 @@ function item(c) {
   return li;
 }
 
+function advisories(all) {
+  const of = status => all.filter(a => a.status === status);
+  $('advisories-section').hidden = all.length === 0;
+  const exposed = of('failed');
+  $('exposed').replaceChildren(...exposed.map(item));
+  $('exposed').hidden = exposed.length === 0;
+  $('unexposed').hidden = exposed.length > 0;
+  for (const [id, status, words] of [['untold', 'not-made', 'that this evidence does not answer'], ['fixed', 'passed', 'fixed on this platform']]) {
+    const some = of(status);
+    $(id).hidden = some.length === 0;
+    $(id).querySelector('summary').textContent = `${some.length} ${words}`;
+    $(id).querySelector('ul').replaceChildren(...some.map(item));
+  }
+}
+
 const outcomes = {
   admitted: ['✔', 'admitted'], refused: ['✗', 'REFUSED'], not_genuine: ['✗', 'NOT GENUINE'], cannot_tell: ['–', 'CANNOT TELL'],
 };
@@ -159,8 +174,7 @@ function show(view, near) {
   $('facts').replaceChildren(...list(view.facts.concat((view.ignored || []).map(value => ({ name: 'not used', value })))).childNodes);
   for (const dd of $('facts').querySelectorAll('dd')) dd.className = 'mono';
   $('checks').replaceChildren(...view.checks.map(item));
-  $('advisories').replaceChildren(...view.advisories.map(item));
-  $('advisories-section').hidden = view.advisories.length === 0;
+  advisories(view.advisories);
   $('json').textContent = view.json;
   $('result').hidden = false;
   $('verdict').focus();
