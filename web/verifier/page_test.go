@@ -163,7 +163,7 @@ func (p page) clock(at time.Time) (restore func()) {
 }
 
 func TestPage(t *testing.T) {
-	b := browser.New(t)
+	b := browser.Start(t, browser.Options{Hosts: "MAP keep.example 127.0.0.1"})
 	site := builtPage(t)
 	p := page{b, site.URL + "/index.html"}
 	b.Screen(1200, 900, "light")
@@ -265,6 +265,7 @@ func TestPage(t *testing.T) {
 		b.Quiet("hostile text")
 	})
 	run("keep", func(t *testing.T) { pageAsksKeeps(t, p, k) })
+	run("neighbour", func(t *testing.T) { pageNextToTheKeep(t, p, k) })
 }
 
 // pageIsStrict: no script but the page's own runs, and nothing is written as markup.
@@ -283,6 +284,29 @@ func pageIsStrict(t *testing.T, p page) {
 		var evil bool
 		if p.Eval("globalThis.evil === 1", &evil); evil || len(complaints) == 0 {
 			t.Errorf("%s: it runs: %v; the browser complains: %q", what, evil, complaints)
+		}
+	}
+}
+
+// pageNextToTheKeep: a page from another port of the Keep's own machine says so.
+func pageNextToTheKeep(t *testing.T, p page, k *keep) {
+	here := &pretender{}
+	here.set(func(w http.ResponseWriter, r *http.Request) {
+		n, _ := hex.DecodeString(r.URL.Query().Get("nonce"))
+		_, _ = w.Write(k.evidence("http", n))
+	})
+	server := httptest.NewTLSServer(here)
+	defer server.Close()
+	named := func(url string) string { return strings.Replace(url, "127.0.0.1", "keep.example", 1) }
+	for _, c := range []struct {
+		page, keep string
+		near       bool
+	}{{named(p.url), named(server.URL), true}, {named(p.url), server.URL, false}, {p.url, named(server.URL), false}} {
+		page{p.Browser, c.page}.fresh()
+		p.set("keep", c.keep)
+		p.set("policy", k.policy(""))
+		if s := p.judge(); s.Outcome != "outcome cannot_tell" || s.Neighbour != c.near {
+			t.Errorf("%s from %s: found %v, a neighbour: %v", c.keep, c.page, s, s.Neighbour)
 		}
 	}
 }
