@@ -80,7 +80,7 @@ check:
 	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
 	for a in $(ARCHES); do GOARCH=$$a $(GO) build ./... || exit 1; done
 	for t in darwin/arm64 windows/amd64 js/wasm; do GOOS=$${t%/*} GOARCH=$${t#*/} $(GO) build ./attest/... || exit 1; done
-	GOOS=js GOARCH=wasm $(GO) vet ./web/verifier/...
+	GOOS=js GOARCH=wasm $(GO) vet ./web/verifier/wasm
 
 cross:
 	for a in $(ARCHES); do GOARCH=$$a $(GO) build $(GOFLAGS) -ldflags "$(LDFLAGS)" -o bin/donjon-keep-$$a ./cmd/donjon-keep || exit 1; done
