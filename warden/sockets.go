@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -33,6 +34,8 @@ type listener struct {
 	tls   *tls.Config // nil: plain
 	// Of a TLS listener: what the Keep shows to this client and proves itself with.
 	shown func() (*tls.Certificate, *atls.Server, error)
+	// Of one that answers for its evidence by HTTP: see firstRequest. nil: it does not.
+	first func(*tlsFilter, *link.Stream, *tls.Certificate) ([]byte, bool, error)
 	// keeps: clients must be Keeps. header: each connection begins with who the client is.
 	keeps, header bool
 	limit         func(*link.Stream) func(int, bool) // see limitAge; nil: none
@@ -102,6 +105,9 @@ func (l *listener) aged(st *link.Stream) func(int, bool) {
 	return l.limit(st)
 }
 
+// errAnswered says that the guest does not hear of a connection.
+var errAnswered = errors.New("warden: a connection that is not the guest's")
+
 // serve ends TLS for a client, and proves the Keep to one that asks for it: then the
 // guest hears of the client once that has admitted the Keep, and, where clients must be
 // Keeps, has been admitted; the verdict is about those.
@@ -135,6 +141,13 @@ func (l *listener) serve(p *ports, st *link.Stream, early []byte) (*tlsFilter, *
 			return nil, nil, err
 		}
 		about = conn.Verdict
+	} else if l.first != nil {
+		read, answered, err := l.first(f, st, cert)
+		if err != nil || answered {
+			_ = f.conn.Close()
+			return nil, nil, errors.Join(err, errAnswered)
+		}
+		f.early = read
 	}
 	if l.keeps && about == nil { // cannot be: the protocol was chosen, or the handshake has failed
 		_ = f.conn.Close()
@@ -189,6 +202,11 @@ func (w *warden) listen(index uint32, f workload.File, data []*os.File) (engine.
 			l.limit = func(st *link.Stream) func(int, bool) { return w.limitAge(st, f) }
 		}
 		l.refused = w.refusals(f.Name, l.keeps)
+		if f.Evidence {
+			l.first = func(f *tlsFilter, st *link.Stream, shown *tls.Certificate) ([]byte, bool, error) {
+				return w.firstRequest(f, st, shown, firstTime)
+			}
+		}
 	}
 	ours, theirs, err := pair()
 	if err != nil {

@@ -61,6 +61,7 @@ type File struct {
 	ClientCA   string        // listen, tls: authorities of client certificates, a PEM file
 	ClientAuth string        // listen, tls: none, request, require, any
 	CA         string        // connect, tls: the peer's authorities instead of Mozilla's
+	Evidence   bool          // listen, tls: the Keep answers for its evidence by HTTP/1.1
 	Attest     string        // tls: a policy file; the peer must be a Keep that it admits
 	MaxAge     time.Duration // of a connection with attest, from the verdict on
 	PeerHeader string        // listen, tls: "proxy-v2", or "" for none
@@ -131,6 +132,7 @@ type rawFile struct {
 	ClientCA   string `toml:"client_ca,omitempty"`
 	ClientAuth string `toml:"client_auth,omitempty"`
 	CA         string `toml:"ca,omitempty"`
+	Evidence   bool   `toml:"evidence,omitempty"`
 	Attest     string `toml:"attest,omitempty"`
 	MaxAge     string `toml:"max_age,omitempty"`
 	PeerHeader string `toml:"peer_header,omitempty"`

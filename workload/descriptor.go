@@ -19,7 +19,7 @@ const (
 )
 
 func checkFile(f rawFile) (File, error) {
-	out := File{Kind: f.Kind, Name: f.Name, Prot: f.Prot, Addr: f.Addr, Host: f.Host, ClientCA: f.ClientCA, ClientAuth: f.ClientAuth, CA: f.CA,
+	out := File{Kind: f.Kind, Name: f.Name, Prot: f.Prot, Addr: f.Addr, Host: f.Host, ClientCA: f.ClientCA, ClientAuth: f.ClientAuth, CA: f.CA, Evidence: f.Evidence,
 		Attest: f.Attest, PeerHeader: f.PeerHeader, Role: f.Role}
 	allowed := map[string]bool{"name": true, "role": true}
 	switch f.Kind {
@@ -28,7 +28,7 @@ func checkFile(f rawFile) (File, error) {
 			out.Name = f.Kind
 		}
 	case "listen":
-		for _, k := range []string{"prot", "addr", "port", "client_ca", "client_auth", "attest", "max_age", "peer_header"} {
+		for _, k := range []string{"prot", "addr", "port", "client_ca", "client_auth", "evidence", "attest", "max_age", "peer_header"} {
 			allowed[k] = true
 		}
 		if out.Name == "" {
@@ -54,7 +54,7 @@ func checkFile(f rawFile) (File, error) {
 		name string
 		set  bool
 	}{{"prot", f.Prot != ""}, {"addr", f.Addr != ""}, {"host", f.Host != ""}, {"port", f.Port != nil},
-		{"client_ca", f.ClientCA != ""}, {"client_auth", f.ClientAuth != ""}, {"ca", f.CA != ""},
+		{"client_ca", f.ClientCA != ""}, {"client_auth", f.ClientAuth != ""}, {"ca", f.CA != ""}, {"evidence", f.Evidence},
 		{"attest", f.Attest != ""}, {"max_age", f.MaxAge != ""}, {"peer_header", f.PeerHeader != ""}} {
 		if k.set && !allowed[k.name] {
 			return out, fmt.Errorf("a %s entry has no %s", f.Kind, k.name)
@@ -78,6 +78,9 @@ func checkFile(f rawFile) (File, error) {
 		if f.Prot != "tls" && (f.ClientCA != "" || f.ClientAuth != "" || f.CA != "" || f.Attest != "" || f.PeerHeader != "") {
 			return out, errors.New(`certificates, evidence and what says who a peer is belong to prot = "tls"`)
 		}
+		if f.Prot != "tls" && f.Evidence {
+			return out, errors.New(`evidence belongs to prot = "tls"`)
+		}
 	}
 	if f.Port != nil {
 		if *f.Port < 1 || *f.Port > 65535 {
@@ -87,6 +90,9 @@ func checkFile(f rawFile) (File, error) {
 	}
 	if f.Attest != "" && (f.ClientCA != "" || f.ClientAuth != "" || f.CA != "") {
 		return out, errors.New("attest stands beside no ca, client_ca or client_auth: the evidence says who the peer is; where the Steward must have named it, spiffe in the policy demands that")
+	}
+	if f.Attest != "" && f.Evidence {
+		return out, errors.New("evidence is for clients that are no Keeps, and a listener with attest has none")
 	}
 	switch age, err := parseDuration(f.MaxAge); {
 	case err != nil:

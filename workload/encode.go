@@ -132,7 +132,7 @@ func (c *Config) Encode() ([]byte, error) {
 		files := []rawFile{}
 		for _, f := range c.Files {
 			r := rawFile{Kind: f.Kind, Name: f.Name, Prot: f.Prot, Addr: f.Addr, Host: f.Host,
-				ClientCA: f.ClientCA, ClientAuth: f.ClientAuth, CA: f.CA,
+				ClientCA: f.ClientCA, ClientAuth: f.ClientAuth, CA: f.CA, Evidence: f.Evidence,
 				Attest: f.Attest, PeerHeader: f.PeerHeader, Role: f.Role}
 			if f.MaxAge > 0 {
 				r.MaxAge = f.MaxAge.String()

@@ -106,6 +106,7 @@ func TestPeerKeysRefused(t *testing.T) {
 		{"attest beside authorities", connect("prot = \"tls\"\nattest = \"p\"\nca = \"c\""), "spiffe"},
 		{"attest beside clients' authorities", listen("prot = \"tls\"\nattest = \"p\"\nclient_ca = \"c\""), "spiffe"},
 		{"attest beside client_auth", listen("prot = \"tls\"\nattest = \"p\"\nclient_auth = \"any\""), "spiffe"},
+		{"attest beside evidence by HTTP", listen("prot = \"tls\"\nattest = \"p\"\nevidence = true"), "no Keeps"},
 		{"attest outside", connect("prot = \"tls\"\nattest = \"../p\""), "../p"},
 		{"a header on tcp", listen("prot = \"tcp\"\npeer_header = \"proxy-v2\""), "tls"},
 		{"another header", listen("prot = \"tls\"\npeer_header = \"proxy\""), "proxy-v2"},

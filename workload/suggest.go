@@ -9,7 +9,7 @@ import (
 var donjonKeys = map[string][]string{
 	"":          {"steward", "steward_ca", "args", "env", "host_args", "host_env", "roles", "tee", "debug_log", "collateral", "limits", "files", "data", "scratch", "host_dirs", "secrets"},
 	"limits":    {"memory", "cpu_time", "wall_time", "output"},
-	"files":     {"kind", "name", "prot", "addr", "host", "port", "client_ca", "client_auth", "ca", "attest", "max_age", "peer_header", "role"},
+	"files":     {"kind", "name", "prot", "addr", "host", "port", "client_ca", "client_auth", "ca", "evidence", "attest", "max_age", "peer_header", "role"},
 	"data":      {"path", "guest"},
 	"scratch":   {"guest", "size"},
 	"host_dirs": {"guest"},

@@ -65,6 +65,9 @@ kind = "stderr"
 #client_auth = "require"
 # Begin each connection with who the client is: a PROXY protocol header.
 #peer_header = "proxy-v2"
+# The Keep gives its evidence at /.well-known/donjon/evidence, beside a workload that
+# speaks HTTP/1.1.
+#evidence = true
 
 # The same for other Keeps alone: those that the policy (docs/policy.md) admits. Each
 # connection ends after max_age; default 24h.

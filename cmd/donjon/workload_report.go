@@ -47,6 +47,7 @@ type fileReport struct {
 	ClientCA   string `json:"client_ca,omitempty"`
 	ClientAuth string `json:"client_auth,omitempty"`
 	CA         string `json:"ca,omitempty"`
+	Evidence   bool   `json:"evidence,omitempty"`
 	Attest     string `json:"attest,omitempty"`
 	MaxAge     int64  `json:"max_age,omitempty"`
 	PeerHeader string `json:"peer_header,omitempty"`
@@ -79,7 +80,7 @@ func reportConfig(c *workload.Config) *configReport {
 		HostArgs: c.HostArgs, HostEnv: append([]string{}, c.HostEnv...),
 		Limits: limitsReport{c.Limits.Memory, int64(c.Limits.CPUTime), int64(c.Limits.WallTime), c.Limits.Output}}
 	for i, f := range c.Descriptors() {
-		r.Files = append(r.Files, fileReport{i, f.Kind, f.Name, f.Prot, f.Addr, f.Host, f.Port, f.ClientCA, f.ClientAuth, f.CA, f.Attest, int64(f.MaxAge), f.PeerHeader, f.Role})
+		r.Files = append(r.Files, fileReport{i, f.Kind, f.Name, f.Prot, f.Addr, f.Host, f.Port, f.ClientCA, f.ClientAuth, f.CA, f.Evidence, f.Attest, int64(f.MaxAge), f.PeerHeader, f.Role})
 	}
 	for _, d := range c.Data {
 		r.Data = append(r.Data, mountReport{Path: d.Path, Guest: d.Guest})
@@ -186,6 +187,9 @@ func describeEntry(f workload.File) string {
 		}
 		if f.PeerHeader != "" {
 			s += ", tells the workload who each client is (" + f.PeerHeader + ")"
+		}
+		if f.Evidence {
+			s += ", the Keep itself answers for /.well-known/donjon/evidence"
 		}
 		return s
 	case "connect":
