@@ -239,7 +239,7 @@ func (w *warden) refusals(name string, keeps bool) func(error) {
 		case errors.As(err, &refused):
 			c, _ := decided(refused.Verdict)
 			code = c.Code
-		case errors.Is(err, errOrdinary), keeps && errors.Is(err, atls.ErrNoProof):
+		case errors.Is(err, errOrdinary), keeps && errors.Is(err, atls.ErrUnproven):
 			code = verdict.Protocol
 		default:
 			return // a connection that broke says nothing about anyone

@@ -83,8 +83,8 @@ const (
 // ErrBusy is what a RemoteError with the code busy is.
 var ErrBusy = errors.New("atls: the Keep is busy")
 
-// ErrNoProof is given where the client must be a Keep, and does not offer to prove itself.
-var ErrNoProof = errors.New("atls: the client does not prove itself, and must")
+// ErrUnproven is of a client that cannot prove itself, where it must.
+var ErrUnproven = errors.New("atls: the client does not prove itself, and must")
 
 // Is makes errors.Is(err, ErrBusy) work.
 func (e *RemoteError) Is(target error) bool { return target == ErrBusy && e.Code == RefuseBusy }

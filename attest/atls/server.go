@@ -80,7 +80,7 @@ func (s *Server) attest(ctx context.Context, conn *tls.Conn) (*Conn, error) {
 	if s.Peer != nil {
 		if !q.Attested {
 			_ = write(conn, kindRefuse, refusal{Code: RefuseEvidence, Text: "only Keeps are talked to here: prove what you are"})
-			return nil, ErrNoProof
+			return nil, ErrUnproven
 		}
 		ask = make([]byte, NonceSize)
 		rand.Read(ask)
