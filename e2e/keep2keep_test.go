@@ -35,8 +35,8 @@ import (
 	"github.com/donjon-tee/donjon/workload/signature"
 )
 
-// policyFor admits Keeps of this lab's machine and program; keys name the workload.
-func (l *lab) policyFor(t *testing.T, keys string) string {
+// peerPolicy admits Keeps of this lab's machine and program; keys name the workload.
+func (l *lab) peerPolicy(t *testing.T, keys string) string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(l.dir, "donjon-keep"))
 	if err != nil {
@@ -120,8 +120,8 @@ func TestT13TwoKeeps(t *testing.T) {
 	port := portOf(t)
 	files := map[string]string{
 		"Donjon.toml": twoRoles(port),
-		"alice.toml":  l.policyFor(t, sameWorkload+"peer_role = \"alice\""),
-		"bob.toml":    l.policyFor(t, sameWorkload+"peer_role = \"bob\""),
+		"alice.toml":  l.peerPolicy(t, sameWorkload+"peer_role = \"alice\""),
+		"bob.toml":    l.peerPolicy(t, sameWorkload+"peer_role = \"bob\""),
 	}
 	w := l.workload(t, "relay", files)
 	wire := newWire(t, port)
@@ -164,7 +164,7 @@ func TestT13TwoKeeps(t *testing.T) {
 	})
 	t.Run("one byte changed, and the changed one admits the other", func(t *testing.T) {
 		edited := map[string]string{"Donjon.toml": files["Donjon.toml"], "alice.toml": files["alice.toml"],
-			"bob.toml": l.policyFor(t, "workloads = [\""+hex.EncodeToString(w.Digest[:])+"\"]\ntime = \"host\"\npeer_role = \"bob\"")}
+			"bob.toml": l.peerPolicy(t, "workloads = [\""+hex.EncodeToString(w.Digest[:])+"\"]\ntime = \"host\"\npeer_role = \"bob\"")}
 		l.run(t, in(t, l.workload(t, "relay", edited), "alice"), nil).refusedBy(t, "refuses this one")
 		bob.logs(t, `listener "web": a client is refused: check workload`, 10*time.Second)
 	})
@@ -172,7 +172,7 @@ func TestT13TwoKeeps(t *testing.T) {
 		if got, err := askTLS(t, where, "hello"); err == nil {
 			t.Errorf("an ordinary client got %q", got)
 		}
-		p, err := policy.Parse([]byte(l.policyFor(t, "workloads = [\""+hex.EncodeToString(w.Digest[:])+"\"]")))
+		p, err := policy.Parse([]byte(l.peerPolicy(t, "workloads = [\""+hex.EncodeToString(w.Digest[:])+"\"]")))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -315,12 +315,12 @@ func TestT13MirrorsAndRelays(t *testing.T) {
 		port := portOf(t)
 		w := l.workload(t, "relay", map[string]string{
 			"Donjon.toml": streams + webEntry("tls") + "attest = \"keep.toml\"\n" + peerEntry("tls", "127.0.0.1", port) + "attest = \"keep.toml\"\n",
-			"keep.toml":   l.policyFor(t, sameWorkload)})
+			"keep.toml":   l.peerPolicy(t, sameWorkload)})
 		l.run(t, w, at(port)).refusedBy(t, "check channel-binding failed: found this Keep's own key or instance")
 	})
 	port := portOf(t)
 	w := l.workload(t, "relay", map[string]string{"Donjon.toml": twoRoles(port),
-		"alice.toml": l.policyFor(t, sameWorkload+"peer_role = \"alice\""), "bob.toml": l.policyFor(t, sameWorkload+"peer_role = \"bob\"")})
+		"alice.toml": l.peerPolicy(t, sameWorkload+"peer_role = \"alice\""), "bob.toml": l.peerPolicy(t, sameWorkload+"peer_role = \"bob\"")})
 	t.Run("the host between", func(t *testing.T) {
 		to := portOf(t)
 		bob := l.run(t, in(t, w, "bob"), at(to))
@@ -374,7 +374,7 @@ func TestT13MirrorsAndRelays(t *testing.T) {
 	t.Run("plain TLS", func(t *testing.T) {
 		cert := newAuthority(t).issue(t, "localhost", time.Now().Add(time.Hour))
 		p := answerer(t, &tls.Config{Certificates: []tls.Certificate{cert}}, "")
-		w := l.workload(t, "relay", map[string]string{"Donjon.toml": streams + peerEntry("tls", "127.0.0.1", p) + "attest = \"keep.toml\"\n", "keep.toml": l.policyFor(t, sameWorkload)})
+		w := l.workload(t, "relay", map[string]string{"Donjon.toml": streams + peerEntry("tls", "127.0.0.1", p) + "attest = \"keep.toml\"\n", "keep.toml": l.peerPolicy(t, sameWorkload)})
 		l.run(t, w, nil).refusedBy(t, "check protocol failed")
 	})
 	for name, keys := range map[string]string{ // THREATS T10
@@ -384,7 +384,7 @@ func TestT13MirrorsAndRelays(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := portOf(t)
 			w := l.workload(t, "relay", map[string]string{"Donjon.toml": twoRoles(p),
-				"alice.toml": l.policyFor(t, sameWorkload+"peer_role = \"alice\""), "bob.toml": l.policyFor(t, keys)})
+				"alice.toml": l.peerPolicy(t, sameWorkload+"peer_role = \"alice\""), "bob.toml": l.peerPolicy(t, keys)})
 			l.run(t, in(t, w, "bob"), at(p)).address(t)
 			l.run(t, in(t, w, "alice"), nil).refusedBy(t, name)
 		})
@@ -421,7 +421,7 @@ func TestPeerHeader(t *testing.T) {
 			addr := l.run(t, w, nil).address(t)
 			got, err := func() (string, error) {
 				if c.attested {
-					p, err := policy.Parse([]byte(l.policyFor(t, "workloads = [\""+hex.EncodeToString(w.Digest[:])+"\"]")))
+					p, err := policy.Parse([]byte(l.peerPolicy(t, "workloads = [\""+hex.EncodeToString(w.Digest[:])+"\"]")))
 					if err != nil {
 						return "", err
 					}
@@ -451,12 +451,12 @@ func TestPeerHeader(t *testing.T) {
 	t.Run("a Keep", func(t *testing.T) {
 		port := portOf(t)
 		// Two digests cannot name each other: bob takes any workload's alice.
-		rules := l.policyFor(t, "time = \"host\"\npeer_role = \"alice\"") + "[[waive]]\ncheck = \"workload\"\nreason = \"any workload, in this test\"\n"
+		rules := l.peerPolicy(t, "time = \"host\"\npeer_role = \"alice\"") + "[[waive]]\ncheck = \"workload\"\nreason = \"any workload, in this test\"\n"
 		bob := l.workload(t, "whoami", map[string]string{"Donjon.toml": streams + header + "attest = \"alice.toml\"\n", "alice.toml": rules})
 		l.run(t, bob, at(port)).address(t)
 		alice := l.workload(t, "relay", map[string]string{
 			"Donjon.toml": "args = [\"once\", \"hello\"]\nroles = [\"alice\"]\n" + streams + peerEntry("tls", "127.0.0.1", port) + "attest = \"bob.toml\"\n",
-			"bob.toml":    l.policyFor(t, "workloads = [\""+hex.EncodeToString(bob.Digest[:])+"\"]\ntime = \"host\"")})
+			"bob.toml":    l.peerPolicy(t, "workloads = [\""+hex.EncodeToString(bob.Digest[:])+"\"]\ntime = \"host\"")})
 		// relay prints one line of the answer: the first fact.
 		r := l.run(t, in(t, alice, "alice"), nil)
 		r.wait(t)
@@ -483,7 +483,7 @@ func TestT13StewardNamesThePeer(t *testing.T) {
 		return w
 	}
 	// Two digests cannot name each other: this side takes any workload of the machine.
-	serves := make(streams+webEntry("tls")+"attest = \"peer.toml\"\n", l.policyFor(t, "")+"[[waive]]\ncheck = \"workload\"\nreason = \"any workload, in this test\"\n")
+	serves := make(streams+webEntry("tls")+"attest = \"peer.toml\"\n", l.peerPolicy(t, "")+"[[waive]]\ncheck = \"workload\"\nreason = \"any workload, in this test\"\n")
 	l.run(t, serves, at(port)).address(t)
 	some := newAuthority(t).issue(t, "c", time.Now().Add(time.Hour))
 	c, err := tls.Dial("tcp", "127.0.0.1:"+strconv.Itoa(port), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{atls.Protocol}, Certificates: []tls.Certificate{some}})
@@ -497,12 +497,12 @@ func TestT13StewardNamesThePeer(t *testing.T) {
 	}
 	id := leaf.URIs[0].String()
 	asks := "args = [\"once\", \"hello\"]\n" + streams + peerEntry("tls", "127.0.0.1", port) + "attest = \"peer.toml\"\n"
-	r := l.run(t, make(asks, l.policyFor(t, "spiffe = [\""+id+"\"]")), nil)
+	r := l.run(t, make(asks, l.peerPolicy(t, "spiffe = [\""+id+"\"]")), nil)
 	r.wait(t)
 	if r.out.Exit.Kind != link.ExitStatus || r.stdout.String() != "answer hello\n" {
 		t.Errorf("found %+v, %v, %q", r.out.Exit, r.err, r.stdout.String())
 	}
-	l.run(t, make(asks, l.policyFor(t, "spiffe = [\""+id+"0\"]")), nil).refusedBy(t, "check workload failed")
+	l.run(t, make(asks, l.peerPolicy(t, "spiffe = [\""+id+"0\"]")), nil).refusedBy(t, "check workload failed")
 }
 
 // THREATS T13: two workloads, each of its own owner, name each other by signer, name and
@@ -522,7 +522,7 @@ func TestT13SignersNameThePeer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return l.policyFor(t, "time = \"host\"") + fmt.Sprintf("[[signers]]\nkey = \"%s\"\nname = \"%s\"\nmin_version = %d\n", k.ID(), name, version)
+		return l.peerPolicy(t, "time = \"host\"") + fmt.Sprintf("[[signers]]\nkey = \"%s\"\nname = \"%s\"\nmin_version = %d\n", k.ID(), name, version)
 	}
 	signed := func(who string, digest workload.Digest, name string, version uint64) []byte {
 		e, err := signature.Sign(keys[who], digest, name, version)
