@@ -1,7 +1,6 @@
 package sealing
 
 import (
-	"bytes"
 	"crypto/hmac"
 	"crypto/rand"
 	"errors"
@@ -10,24 +9,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
 	"syscall"
-
-	"filippo.io/age"
 )
-
-// The kinds of keys.
-const (
-	KindFile       = "file"       // 32 bytes in a file
-	KindPassphrase = "passphrase" // the same, encrypted with age under a passphrase
-	KindPKCS11     = "pkcs11"     // not yet
-	KindKeep       = "keep"       // sealed in a Keep: not yet
-)
-
-// MinPassphrase is the shortest passphrase, in bytes.
-const MinPassphrase = 12
 
 // maxKeyFile bounds a key file; age's header and 32 bytes are about 250.
 const maxKeyFile = 4096
@@ -41,6 +28,9 @@ type Config struct {
 	Passphrase []byte // of KindPassphrase; copied
 	// WorkFactor is scrypt's logN. 0: 18, about a second. Tests take less.
 	WorkFactor int
+	// Protector is of the kinds whose keys are protected elsewhere than in this
+	// package; nil with the others. The ring closes it.
+	Protector Protector
 }
 
 // Ring is a Keeper with keys in a folder: a file for each, named by its id, and the
@@ -48,6 +38,7 @@ type Config struct {
 // many processes: what another one adds is found.
 type Ring struct {
 	c    Config
+	p    Protector
 	mu   sync.Mutex
 	keys map[string][]byte
 }
@@ -56,28 +47,26 @@ const currentFile = "current"
 
 // Open opens the keys. Errors: ErrNotSupported, ErrKeyFile, ErrPassphrase, ErrWeak.
 func Open(c Config) (*Ring, error) {
-	switch c.Kind {
-	case "":
-		c.Kind = KindFile
-	case KindFile:
-	case KindPassphrase:
-		if len(c.Passphrase) < MinPassphrase {
-			return nil, fmt.Errorf("%w: found %d bytes, wanted %d or more", ErrWeak, len(c.Passphrase), MinPassphrase)
-		}
-		c.Passphrase = bytes.Clone(c.Passphrase)
-	default:
-		return nil, fmt.Errorf("%w: keys of the kind %q, only %s and %s", ErrNotSupported, c.Kind, KindFile, KindPassphrase)
+	p, err := protector(&c)
+	if err != nil {
+		return nil, err
 	}
-	if c.WorkFactor == 0 {
-		c.WorkFactor = 18
+	r := &Ring{c: c, p: p, keys: map[string][]byte{}}
+	if err := r.begin(); err != nil {
+		r.Close()
+		return nil, err
 	}
-	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrKeyFile, err)
+	return r, nil
+}
+
+// begin finds the current key, or makes the first.
+func (r *Ring) begin() error {
+	if err := os.MkdirAll(r.c.Dir, 0o700); err != nil {
+		return fmt.Errorf("%w: %w", ErrKeyFile, err)
 	}
-	if st, err := os.Stat(c.Dir); err != nil || st.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%w: the folder %s is open to others; chmod 700 %s", ErrKeyFile, c.Dir, c.Dir)
+	if st, err := os.Stat(r.c.Dir); err != nil || st.Mode().Perm()&0o077 != 0 {
+		return fmt.Errorf("%w: the folder %s is open to others; chmod 700 %s", ErrKeyFile, r.c.Dir, r.c.Dir)
 	}
-	r := &Ring{c: c, keys: map[string][]byte{}}
 	id, err := r.KeyID()
 	if errors.Is(err, fs.ErrNotExist) {
 		id, err = r.first()
@@ -85,11 +74,7 @@ func Open(c Config) (*Ring, error) {
 	if err == nil {
 		_, err = r.key(id)
 	}
-	if err != nil {
-		r.Close()
-		return nil, err
-	}
-	return r, nil
+	return err
 }
 
 // first makes the first key, under a lock on the folder: of processes that start at
@@ -125,24 +110,16 @@ func (r *Ring) first() (string, error) {
 	return id, r.place(currentFile, []byte(id+"\n"), false)
 }
 
-func (r *Ring) path(id string) string {
-	if r.c.Kind == KindPassphrase {
-		return filepath.Join(r.c.Dir, id+".age")
-	}
-	return filepath.Join(r.c.Dir, id+".key")
-}
+func (r *Ring) path(id string) string { return filepath.Join(r.c.Dir, id+r.p.Ext()) }
 
 // add makes a key and its file.
 func (r *Ring) add() (string, error) {
 	key := make([]byte, keySize)
 	rand.Read(key)
 	id := keyID(key)
-	content := bytes.Clone(key)
-	if r.c.Kind == KindPassphrase {
-		var err error
-		if content, err = r.wrap(key); err != nil {
-			return "", err
-		}
+	content, err := r.p.Wrap(id, key)
+	if err != nil {
+		return "", err
 	}
 	defer clear(content)
 	if err := r.place(filepath.Base(r.path(id)), content, false); err != nil {
@@ -233,11 +210,8 @@ func (r *Ring) key(id string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.c.Kind == KindPassphrase {
-		wrapped := b
-		if b, err = r.unwrap(wrapped); err != nil {
-			return nil, err
-		}
+	if b, err = r.p.Unwrap(id, b); err != nil {
+		return nil, err
 	}
 	if len(b) != keySize || keyID(b) != id {
 		clear(b)
@@ -347,7 +321,7 @@ func (r *Ring) KeyIDs() ([]string, error) {
 	var out []string
 	for _, e := range entries {
 		id := strings.TrimSuffix(e.Name(), filepath.Ext(e.Name()))
-		if ext := filepath.Ext(e.Name()); validID(id) && (ext == ".key" || ext == ".age") {
+		if ext := filepath.Ext(e.Name()); validID(id) && slices.Contains(extensions, ext) {
 			out = append(out, id)
 		}
 	}
@@ -364,46 +338,5 @@ func (r *Ring) Close() {
 		clear(k)
 		delete(r.keys, id)
 	}
-	clear(r.c.Passphrase)
-}
-
-func (r *Ring) wrap(key []byte) ([]byte, error) {
-	to, err := age.NewScryptRecipient(string(r.c.Passphrase))
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrKeyFile, err)
-	}
-	to.SetWorkFactor(r.c.WorkFactor)
-	var out bytes.Buffer
-	w, err := age.Encrypt(&out, to)
-	if err == nil {
-		_, err = w.Write(key)
-	}
-	if err == nil {
-		err = w.Close()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrKeyFile, err)
-	}
-	return out.Bytes(), nil
-}
-
-func (r *Ring) unwrap(b []byte) ([]byte, error) {
-	from, err := age.NewScryptIdentity(string(r.c.Passphrase))
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrKeyFile, err)
-	}
-	from.SetMaxWorkFactor(22)
-	in, err := age.Decrypt(bytes.NewReader(b), from)
-	if err != nil {
-		var none *age.NoIdentityMatchError
-		if errors.As(err, &none) {
-			return nil, ErrPassphrase
-		}
-		return nil, fmt.Errorf("%w: %w", ErrKeyFile, err)
-	}
-	key, err := io.ReadAll(io.LimitReader(in, keySize+1))
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrKeyFile, err)
-	}
-	return key, nil
+	r.p.Close()
 }

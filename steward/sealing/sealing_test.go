@@ -245,7 +245,7 @@ func TestPassphrase(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Close()
-	if !bytes.Equal(key, make([]byte, keySize)) || !bytes.Equal(r.c.Passphrase, make([]byte, len(r.c.Passphrase))) {
+	if !bytes.Equal(key, make([]byte, keySize)) || !bytes.Equal(r.p.(*passphrase).words, make([]byte, len(c.Passphrase))) {
 		t.Fatal("closed, and not zeroed")
 	}
 	if string(c.Passphrase) != "correct horse battery" {
