@@ -50,8 +50,8 @@ func used(t *testing.T, timeout time.Duration, keep func(*link.Session), use fun
 	return err
 }
 
-// answers serves the sealer's stream with a record, and stops when asked.
-func answers(record func(link.SealRequest) any) func(*link.Session) {
+// sealsWith serves the sealer's stream with a record, and stops when asked.
+func sealsWith(record func(link.SealRequest) any) func(*link.Session) {
 	return func(sess *link.Session) {
 		for {
 			st, err := sess.Accept()
@@ -83,7 +83,7 @@ func seal(got *[]byte) func(*Sealer) error {
 
 func TestUseSealer(t *testing.T) {
 	var got []byte
-	echo := answers(func(q link.SealRequest) any { return link.SealReply{Data: append(q.Data, q.AAD...)} })
+	echo := sealsWith(func(q link.SealRequest) any { return link.SealReply{Data: append(q.Data, q.AAD...)} })
 	if err := used(t, 30*time.Second, echo, seal(&got)); err != nil || string(got) != "plainaad" {
 		t.Fatalf("found %q, %v", got, err)
 	}
@@ -110,12 +110,12 @@ func TestHostileSealer(t *testing.T) {
 		keep func(*link.Session)
 		text string
 	}{
-		"an error":        {answers(func(link.SealRequest) any { return link.SealReply{Error: "no\x1b[2J"} }), "the Keep says no"},
-		"an empty answer": {answers(func(link.SealRequest) any { return link.SealReply{} }), "the Keep says"},
-		"no CBOR":         {answers(func(link.SealRequest) any { return []byte{0xff} }), "does not decode"},
-		"too long":        {answers(func(link.SealRequest) any { return huge }), "at most"},
-		"refused":         {answers(nil2), "link"},
-		"gone":            {func(*link.Session) {}, "without a last word"},
+		"an error":        {sealsWith(func(link.SealRequest) any { return link.SealReply{Error: "no\x1b[2J"} }), "the Keep says no"},
+		"an empty answer": {sealsWith(func(link.SealRequest) any { return link.SealReply{} }), "the Keep says"},
+		"no CBOR":         {sealsWith(func(link.SealRequest) any { return []byte{0xff} }), "does not decode"},
+		"too long":        {sealsWith(func(link.SealRequest) any { return huge }), "at most"},
+		"another record":  {sealsWith(anotherKind), "link"},
+		"gone":            {func(*link.Session) {}, "the Keep failed at stage"},
 		"its last word": {func(s *link.Session) {
 			if st, err := s.Open(link.ServiceExit, nil); err == nil {
 				_ = link.WriteRecord(st, link.Exit{Kind: link.ExitRefused, Text: "not this one"})
@@ -139,5 +139,5 @@ func TestHostileSealer(t *testing.T) {
 	}
 }
 
-// nil2 answers with a record of another kind.
-func nil2(link.SealRequest) any { return link.Exit{Kind: 1, Status: 7, Text: "x"} }
+// anotherKind answers with a record of another kind.
+func anotherKind(link.SealRequest) any { return link.Exit{Kind: 1, Status: 7, Text: "x"} }
