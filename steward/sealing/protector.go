@@ -10,11 +10,11 @@ const (
 	KindFile       = "file"       // 32 bytes in a file
 	KindPassphrase = "passphrase" // the same, encrypted with age under a passphrase
 	KindPKCS11     = "pkcs11"     // not yet
-	KindKeep       = "keep"       // sealed in a Keep: not yet
+	KindKeep       = "keep"       // sealed in a Keep
 )
 
-// extensions are those of key files, one a kind.
-var extensions = []string{".key", ".age"}
+// kinds are those of key files, by the ending of their names.
+var kinds = map[string]string{".key": KindFile, ".age": KindPassphrase, ".keep": KindKeep}
 
 // A Protector keeps the keys of a ring: what lies in a key's file is what Wrap gave.
 // Safe for many goroutines.
@@ -41,8 +41,10 @@ func protector(c *Config) (Protector, error) {
 		return asItIs{}, nil
 	case KindPassphrase:
 		return newPassphrase(c.Passphrase, c.WorkFactor)
+	case KindKeep:
+		return newKeepProtector(c)
 	}
-	return nil, fmt.Errorf("%w: keys of the kind %q, only %s and %s", ErrNotSupported, c.Kind, KindFile, KindPassphrase)
+	return nil, fmt.Errorf("%w: keys of the kind %q, only %s, %s and %s", ErrNotSupported, c.Kind, KindFile, KindPassphrase, KindKeep)
 }
 
 // asItIs protects nothing: the file's mode does.

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sort"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,12 +24,15 @@ type Config struct {
 	// Dir holds the keys, mode 0700; it and a first key are made where there is none.
 	// It is not where the database is backed up to.
 	Dir        string
-	Passphrase []byte // of KindPassphrase; copied
+	Passphrase []byte // of KindPassphrase; of KindKeep one may stand before the Keep; copied
 	// WorkFactor is scrypt's logN. 0: 18, about a second. Tests take less.
 	WorkFactor int
-	// Protector is of the kinds whose keys are protected elsewhere than in this
-	// package; nil with the others. The ring closes it.
-	Protector Protector
+	Keep       *Keep // of KindKeep
+	// Lazy lets Open succeed without unwrapping the current key: it is unwrapped when
+	// something is sealed or opened.
+	Lazy bool
+	// Mixed lets Open succeed where a move between kinds was cut off, for Rekey to end it.
+	Mixed bool
 }
 
 // Ring is a Keeper with keys in a folder: a file for each, named by its id, and the
@@ -45,7 +47,8 @@ type Ring struct {
 
 const currentFile = "current"
 
-// Open opens the keys. Errors: ErrNotSupported, ErrKeyFile, ErrPassphrase, ErrWeak.
+// Open opens the keys. Errors: ErrNotSupported, ErrKeyFile, ErrPassphrase, ErrWeak,
+// ErrKind, ErrKeep.
 func Open(c Config) (*Ring, error) {
 	p, err := protector(&c)
 	if err != nil {
@@ -67,11 +70,18 @@ func (r *Ring) begin() error {
 	if st, err := os.Stat(r.c.Dir); err != nil || st.Mode().Perm()&0o077 != 0 {
 		return fmt.Errorf("%w: the folder %s is open to others; chmod 700 %s", ErrKeyFile, r.c.Dir, r.c.Dir)
 	}
+	kinds, err := Kinds(r.c.Dir)
+	if err != nil {
+		return err
+	}
+	if len(kinds) > 1 && !r.c.Mixed || len(kinds) == 1 && kinds[0] != r.c.Kind {
+		return fmt.Errorf("%w: %s holds keys of the kind %s, and %s was asked for", ErrKind, r.c.Dir, strings.Join(kinds, " and "), r.c.Kind)
+	}
 	id, err := r.KeyID()
 	if errors.Is(err, fs.ErrNotExist) {
 		id, err = r.first()
 	}
-	if err == nil {
+	if err == nil && !r.c.Lazy {
 		_, err = r.key(id)
 	}
 	return err
@@ -80,14 +90,11 @@ func (r *Ring) begin() error {
 // first makes the first key, under a lock on the folder: of processes that start at
 // once one makes it, and all use it.
 func (r *Ring) first() (string, error) {
-	dir, err := os.Open(r.c.Dir)
+	dir, err := lock(r.c.Dir)
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", ErrKeyFile, err)
+		return "", err
 	}
 	defer dir.Close() // which unlocks
-	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
-		return "", fmt.Errorf("%w: locking %s: %w", ErrKeyFile, r.c.Dir, err)
-	}
 	if id, err := r.KeyID(); !errors.Is(err, fs.ErrNotExist) {
 		return id, err
 	}
@@ -134,7 +141,11 @@ func (r *Ring) add() (string, error) {
 // place writes a file whole or not at all, and waits for the disk. Without replace it
 // fails with fs.ErrExist where there is one.
 func (r *Ring) place(name string, content []byte, replace bool) error {
-	f, err := os.CreateTemp(r.c.Dir, ".new-*") // 0600
+	return placeIn(r.c.Dir, name, content, replace)
+}
+
+func placeIn(folder, name string, content []byte, replace bool) error {
+	f, err := os.CreateTemp(folder, ".new-*") // 0600
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrKeyFile, err)
 	}
@@ -142,13 +153,13 @@ func (r *Ring) place(name string, content []byte, replace bool) error {
 	_, err = f.Write(content)
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil && replace {
-		err = os.Rename(f.Name(), filepath.Join(r.c.Dir, name))
+		err = os.Rename(f.Name(), filepath.Join(folder, name))
 	} else if err == nil {
-		err = os.Link(f.Name(), filepath.Join(r.c.Dir, name))
+		err = os.Link(f.Name(), filepath.Join(folder, name))
 	}
 	if err == nil {
 		var dir *os.File
-		if dir, err = os.Open(r.c.Dir); err == nil {
+		if dir, err = os.Open(folder); err == nil {
 			err = errors.Join(dir.Sync(), dir.Close())
 		}
 	}
@@ -159,7 +170,7 @@ func (r *Ring) place(name string, content []byte, replace bool) error {
 }
 
 // read reads a file that only its owner can.
-func (r *Ring) read(path string) ([]byte, error) {
+func read(path string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrKeyFile, err)
@@ -185,7 +196,7 @@ func validID(id string) bool {
 
 // KeyID is the current key's, as the folder says now.
 func (r *Ring) KeyID() (string, error) {
-	b, err := r.read(filepath.Join(r.c.Dir, currentFile))
+	b, err := read(filepath.Join(r.c.Dir, currentFile))
 	if err != nil {
 		return "", err
 	}
@@ -203,7 +214,7 @@ func (r *Ring) key(id string) ([]byte, error) {
 	if k := r.keys[id]; k != nil {
 		return k, nil
 	}
-	b, err := r.read(r.path(id))
+	b, err := read(r.path(id))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %s in %s", ErrKeyUnknown, id, r.c.Dir)
 	}
@@ -314,19 +325,48 @@ func (r *Ring) Retire(id string) error {
 
 // KeyIDs are the keys of the folder, by id.
 func (r *Ring) KeyIDs() ([]string, error) {
-	entries, err := os.ReadDir(r.c.Dir)
+	ids, _, err := list(r.c.Dir)
+	return ids, err
+}
+
+// list gives the keys of a folder by id, and the kinds that their files have.
+func list(folder string) (ids, found []string, err error) {
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrKeyFile, err)
+	}
+	for _, e := range entries {
+		id := strings.TrimSuffix(e.Name(), filepath.Ext(e.Name()))
+		if kind := kinds[filepath.Ext(e.Name())]; validID(id) && kind != "" {
+			ids, found = append(ids, id), append(found, kind)
+		}
+	}
+	slices.Sort(ids)
+	slices.Sort(found)
+	return slices.Compact(ids), slices.Compact(found), nil
+}
+
+// Kinds are those of the keys in a folder; none where there is no key. Two are there
+// where a move between kinds was cut off: Rekey ends it.
+func Kinds(folder string) ([]string, error) {
+	_, found, err := list(folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return found, err
+}
+
+// lock waits for the folder's lock; closing what it gives lets it go.
+func lock(folder string) (*os.File, error) {
+	dir, err := os.Open(folder)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrKeyFile, err)
 	}
-	var out []string
-	for _, e := range entries {
-		id := strings.TrimSuffix(e.Name(), filepath.Ext(e.Name()))
-		if ext := filepath.Ext(e.Name()); validID(id) && slices.Contains(extensions, ext) {
-			out = append(out, id)
-		}
+	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
+		_ = dir.Close()
+		return nil, fmt.Errorf("%w: locking %s: %w", ErrKeyFile, folder, err)
 	}
-	sort.Strings(out)
-	return out, nil
+	return dir, nil
 }
 
 // Close zeroes the keys, as far as Go lets it: copies that the garbage collector or

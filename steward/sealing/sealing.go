@@ -1,7 +1,8 @@
 // Package sealing keeps secrets unreadable in a database: they are sealed with
-// AES-256-GCM under a key that the database does not hold. The key is in a file, or in
-// a file under a passphrase (age, scrypt). Keys have ids, and a new one can take over
-// while what the old ones sealed is sealed again.
+// AES-256-GCM under a key that the database does not hold. The key is in a file, in a
+// file under a passphrase (age, scrypt), or in a file that a Keep sealed and opens
+// (keep.go). Keys have ids, and a new one can take over while what the old ones sealed
+// is sealed again; Rekey moves them from one kind to another.
 //
 // What is sealed is stored by steward/store. How secrets travel to a Keep is
 // steward/protocol's matter, and has nothing to do with these keys.
@@ -48,6 +49,10 @@ var (
 	ErrWeak         = errors.New("sealing: the passphrase is too short")
 	ErrTooLarge     = errors.New("sealing: too large")
 	ErrNotSupported = errors.New("sealing: not supported yet")
+	ErrKind         = errors.New("sealing: the keys are of another kind")
+	ErrKeep         = errors.New("sealing: the sealer Keep cannot be used")
+	// ErrKeepRefused wraps the *verdict.Error that says why.
+	ErrKeepRefused = errors.New("sealing: the sealer Keep is not one that these keys may be given to")
 )
 
 const (

@@ -237,7 +237,7 @@ func TestPassphrase(t *testing.T) {
 		t.Fatal(err)
 	}
 	wrong.Passphrase, wrong.Kind = nil, KindFile
-	if _, err := Open(wrong); !errors.Is(err, ErrKeyUnknown) {
+	if _, err := Open(wrong); !errors.Is(err, ErrKind) {
 		t.Fatalf("without the passphrase: %v", err)
 	}
 	_ = os.WriteFile(r.path(id), b[:len(b)-1], 0o600)
