@@ -39,6 +39,14 @@ const stewardTemplate = `# A Steward's configuration; flags of donjon steward se
 # Vendor data beside what is stapled to evidence; read again each minute.
 #collateral = ["/var/lib/donjon/collateral"]
 
+# Where the keys that seal secrets are: file, passphrase (DONJON_SEALING_PASSPHRASE_FILE)
+# or keep (sealed in a Keep: docs/sealer.md). Keys that are there are moved with
+# donjon steward sealing move.
+#[sealing]
+#kind = "keep"
+#tee = "sim"
+#allow_simulated = false
+
 # The log on stderr: text or json.
 #log = "json"
 
@@ -60,13 +68,14 @@ const stewardTemplate = `# A Steward's configuration; flags of donjon steward se
 
 // stewardFile is steward.toml.
 type stewardFile struct {
-	Listen         *string  `toml:"listen"`
-	Names          []string `toml:"names"`
-	TrustDomain    *string  `toml:"trust_domain"`
-	AllowSimulated *bool    `toml:"allow_simulated"`
-	Database       *string  `toml:"database"`
-	Collateral     []string `toml:"collateral"`
-	Log            *string  `toml:"log"`
+	Listen         *string     `toml:"listen"`
+	Names          []string    `toml:"names"`
+	TrustDomain    *string     `toml:"trust_domain"`
+	AllowSimulated *bool       `toml:"allow_simulated"`
+	Database       *string     `toml:"database"`
+	Collateral     []string    `toml:"collateral"`
+	Log            *string     `toml:"log"`
+	Sealing        sealingFile `toml:"sealing"`
 	Limits         struct {
 		Rate              float64 `toml:"rate"`
 		Burst             float64 `toml:"burst"`
@@ -79,6 +88,13 @@ type stewardFile struct {
 		Policy  *string `toml:"policy"`
 		KVM     *bool   `toml:"kvm"`
 	} `toml:"enarx"`
+}
+
+// sealingFile says where the sealing keys are.
+type sealingFile struct {
+	Kind           string `toml:"kind" json:"kind,omitempty"` // "": what is there, else file or passphrase
+	TEE            string `toml:"tee" json:"tee,omitempty"`   // of the kind keep
+	AllowSimulated bool   `toml:"allow_simulated" json:"allow_simulated,omitempty"`
 }
 
 func newStewardInit(a *app) *cobra.Command {
@@ -163,6 +179,7 @@ func (f *serveFlags) merge(c *cobra.Command, dir string) (server.Limits, error) 
 	if !c.Flags().Changed("collateral") {
 		f.collateral = file.Collateral
 	}
+	f.sealing = file.Sealing
 	x := file.Limits
 	if x.Rate < 0 || x.Burst < 0 || x.RefusedCost < 0 || x.Connections < 0 || x.ClientConnections < 0 {
 		return l, fail(statusUsage, fmt.Errorf("%s: limits: found a number below 0", path))

@@ -36,6 +36,7 @@ type serveFlags struct {
 	enarx, kvm     bool
 	enarxPolicy    string
 	logFormat      string
+	sealing        sealingFile // steward.toml's alone
 	grace          time.Duration
 }
 
@@ -91,7 +92,7 @@ func (a *app) stewardServe(c *cobra.Command, f serveFlags) error {
 	if err != nil {
 		return usageError(fmt.Errorf("--listen: found %q, wanted ADDRESS:PORT", f.listen))
 	}
-	run := serving{Listen: f.listen, Names: ownNames(f.names, host), AllowSimulated: f.allowSimulated, TrustDomain: f.trustDomain, Database: f.database}
+	run := serving{Listen: f.listen, Names: ownNames(f.names, host), AllowSimulated: f.allowSimulated, TrustDomain: f.trustDomain, Database: f.database, Sealing: f.sealing}
 	rules, err := f.enarxRules()
 	if err != nil {
 		return err
@@ -150,6 +151,9 @@ func (a *app) stewardServe(c *cobra.Command, f serveFlags) error {
 	}
 	if first {
 		a.nextCommands(dir, run.Listen)
+	}
+	if st.sealedFirst {
+		a.recoveryHint(dir)
 	}
 	notifySystemd("READY=1")
 	err = s.Serve(ctx, l, f.grace)

@@ -47,6 +47,8 @@ type serving struct {
 	AllowSimulated bool     `json:"allow_simulated"`
 	TrustDomain    string   `json:"trust_domain"`
 	Database       string   `json:"database,omitempty"` // a PostgreSQL URL; "": steward.db
+
+	Sealing sealingFile `json:"sealing,omitzero"`
 }
 
 // stateOptions say how a state folder is opened.
@@ -57,16 +59,18 @@ type stateOptions struct {
 
 // state is an open state folder.
 type state struct {
-	dir        string
-	serving    serving
-	authority  *authority.Authority
-	store      store.Store
-	ring       *sealing.Ring
-	names      authority.Names
-	collateral atomic.Pointer[collateral.Set]
-	enarx      *enrol.Enarx
-	limits     server.Limits
-	seen       collateral.HighWater // collateral, since the process began (THREATS T25)
+	dir       string
+	serving   serving
+	authority *authority.Authority
+	store     store.Store
+	ring      *sealing.Ring
+	// sealedFirst says that the first sealing key was made in a Keep now.
+	sealedFirst bool
+	names       authority.Names
+	collateral  atomic.Pointer[collateral.Set]
+	enarx       *enrol.Enarx
+	limits      server.Limits
+	seen        collateral.HighWater // collateral, since the process began (THREATS T25)
 }
 
 func (s *state) path(name string) string { return filepath.Join(s.dir, name) }
@@ -98,26 +102,25 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 	if s.authority, err = authority.Open(authority.Options{Dir: s.path(stewardKeys)}); err != nil {
 		return nil, fail(statusFailed, err)
 	}
-	passphrase, err := a.sealingPassphrase()
-	if err != nil {
+	if err := a.openRing(s, o); err != nil {
 		return nil, err
 	}
-	kind := sealing.KindFile
-	if passphrase != nil {
-		kind = sealing.KindPassphrase
+	if err := s.openStore(ctx); err != nil {
+		return nil, err
 	}
-	if s.ring, err = sealing.Open(sealing.Config{Kind: kind, Dir: sealingDir(s.path(stewardKeys)), Passphrase: passphrase}); err != nil {
-		return nil, failHint(statusFailed, "where the sealing keys have a passphrase, "+passphraseVariable+" names the file that holds it", fmt.Errorf("the keys that seal secrets: %w", err))
-	}
+	return s, nil
+}
+
+func (s *state) openStore(ctx context.Context) (err error) {
 	if s.serving.Database != "" {
 		s.store, err = store.OpenPostgres(ctx, s.serving.Database, store.Options{})
 	} else {
 		s.store, err = store.OpenSQLite(ctx, s.path(stewardDB), store.Options{})
 	}
 	if err != nil {
-		return nil, fail(statusFailed, fmt.Errorf("the Steward's database: %w", err))
+		return fail(statusFailed, fmt.Errorf("the Steward's database: %w", err))
 	}
-	return s, nil
+	return nil
 }
 
 // keysGone refuses a state whose database outlived its keys: new ones would be pinned
@@ -195,6 +198,10 @@ func (s *state) publish() error {
 			return err
 		}
 	}
+	return s.writeServing()
+}
+
+func (s *state) writeServing() error {
 	b, err := json.MarshalIndent(s.serving, "", "  ")
 	if err != nil {
 		return err

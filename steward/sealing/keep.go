@@ -29,7 +29,8 @@ type SealerKeep interface {
 
 // Keep says how the Keeps of KindKeep are started, and which of them are believed.
 type Keep struct {
-	// TEE is where new keys are sealed, and stands in their files: sim, vm.
+	// TEE is where new keys are sealed, and stands in their files: sim, vm. "": where
+	// the keys that are there were.
 	TEE string
 	// AllowSimulated lets a Keep be believed whose processor is simulated.
 	AllowSimulated bool
@@ -131,10 +132,13 @@ func parseKeepFile(b []byte) (h keepHead, sealed []byte, err error) {
 
 // Wrap implements Protector.
 func (p *keepProtector) Wrap(id string, key []byte) ([]byte, error) {
-	h, content := keepHead{tee: p.k.TEE}, bytes.Clone(key)
+	tee, err := p.tee()
+	if err != nil {
+		return nil, err
+	}
+	h, content := keepHead{tee: tee}, bytes.Clone(key)
 	defer clear(content)
 	if p.inner != nil {
-		var err error
 		if content, err = p.inner.Wrap(id, key); err != nil {
 			return nil, err
 		}
@@ -143,7 +147,7 @@ func (p *keepProtector) Wrap(id string, key []byte) ([]byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var sealed, text []byte
-	err := p.use(func(ctx context.Context) (err error) {
+	err = p.use(func(ctx context.Context) (err error) {
 		text, err = p.policyText(ctx, h.tee)
 		return err
 	}, h.tee, &text, func(s SealerKeep) error {
@@ -170,6 +174,23 @@ func (p *keepProtector) Wrap(id string, key []byte) ([]byte, error) {
 		return nil, err
 	}
 	return append(h.encode(), sealed...), nil
+}
+
+// tee is where a new key is sealed.
+func (p *keepProtector) tee() (string, error) {
+	if p.k.TEE != "" {
+		return p.k.TEE, nil
+	}
+	files, err := filepath.Glob(filepath.Join(p.dir, "*"+p.Ext()))
+	if err != nil || len(files) == 0 {
+		return "", fmt.Errorf("%w: it was not said in which TEE a Keep is to seal the first key", ErrKeep)
+	}
+	b, err := read(files[0])
+	if err != nil {
+		return "", err
+	}
+	h, _, err := parseKeepFile(b)
+	return h.tee, err
 }
 
 // Unwrap implements Protector.

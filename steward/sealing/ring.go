@@ -31,7 +31,8 @@ type Config struct {
 	// Lazy lets Open succeed without unwrapping the current key: it is unwrapped when
 	// something is sealed or opened.
 	Lazy bool
-	// Mixed lets Open succeed where a move between kinds was cut off, for Rekey to end it.
+	// Mixed lets Open succeed where keys of another kind are: to look at them, or for
+	// Rekey to end a move that was cut off.
 	Mixed bool
 }
 
@@ -74,7 +75,7 @@ func (r *Ring) begin() error {
 	if err != nil {
 		return err
 	}
-	if len(kinds) > 1 && !r.c.Mixed || len(kinds) == 1 && kinds[0] != r.c.Kind {
+	if !r.c.Mixed && (len(kinds) > 1 || len(kinds) == 1 && kinds[0] != r.c.Kind) {
 		return fmt.Errorf("%w: %s holds keys of the kind %s, and %s was asked for", ErrKind, r.c.Dir, strings.Join(kinds, " and "), r.c.Kind)
 	}
 	id, err := r.KeyID()
