@@ -16,7 +16,7 @@ type Sealer struct {
 	deadline time.Time
 }
 
-// ErrLink: the Keep's answer did not come whole.
+// ErrLink says that the Keep's answer did not come whole.
 var ErrLink = errors.New("the link to the Keep failed")
 
 // UseSealer supervises a launched Keep of the built-in sealer, lets use ask it, and

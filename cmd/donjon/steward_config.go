@@ -13,6 +13,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/cobra"
 
+	"github.com/donjon-tee/donjon/steward/sealing"
 	"github.com/donjon-tee/donjon/steward/server"
 )
 
@@ -39,6 +40,9 @@ const stewardTemplate = `# A Steward's configuration; flags of donjon steward se
 # Vendor data beside what is stapled to evidence; read again each minute.
 #collateral = ["/var/lib/donjon/collateral"]
 
+# The log on stderr: text or json.
+#log = "json"
+
 # Where the keys that seal secrets are: file, passphrase (DONJON_SEALING_PASSPHRASE_FILE)
 # or keep (sealed in a Keep: docs/sealer.md). Keys that are there are moved with
 # donjon steward sealing move.
@@ -46,9 +50,6 @@ const stewardTemplate = `# A Steward's configuration; flags of donjon steward se
 #kind = "keep"
 #tee = "sim"
 #allow_simulated = false
-
-# The log on stderr: text or json.
-#log = "json"
 
 # What one client may ask for: requests a second and at once; a refused request
 # counts several times.
@@ -95,6 +96,21 @@ type sealingFile struct {
 	Kind           string `toml:"kind" json:"kind,omitempty"` // "": what is there, else file or passphrase
 	TEE            string `toml:"tee" json:"tee,omitempty"`   // of the kind keep
 	AllowSimulated bool   `toml:"allow_simulated" json:"allow_simulated,omitempty"`
+}
+
+func (f sealingFile) check() error {
+	switch f.Kind {
+	case "", sealing.KindFile, sealing.KindPassphrase, sealing.KindKeep:
+	default:
+		return fmt.Errorf("kind: found %q, wanted file, passphrase or keep", f.Kind)
+	}
+	if f.Kind == sealing.KindKeep && f.TEE != "sim" && f.TEE != "vm" {
+		return fmt.Errorf("tee: found %q, wanted sim or vm: no other Keep can seal in this release", f.TEE)
+	}
+	if f.Kind != sealing.KindKeep && (f.TEE != "" || f.AllowSimulated) {
+		return errors.New(`tee and allow_simulated belong to kind = "keep"`)
+	}
+	return nil
 }
 
 func newStewardInit(a *app) *cobra.Command {
@@ -178,6 +194,9 @@ func (f *serveFlags) merge(c *cobra.Command, dir string) (server.Limits, error) 
 	}
 	if !c.Flags().Changed("collateral") {
 		f.collateral = file.Collateral
+	}
+	if err := file.Sealing.check(); err != nil {
+		return l, fail(statusUsage, fmt.Errorf("%s: sealing: %w", path, err))
 	}
 	f.sealing = file.Sealing
 	x := file.Limits

@@ -15,6 +15,7 @@ import (
 // configReport is a configuration in JSON: the effective one, defaults filled in.
 // Sizes are bytes, times are nanoseconds, 0 is no limit.
 type configReport struct {
+	Builtin   string         `json:"builtin,omitempty"` // what runs in place of a module
 	Args      []string       `json:"args"`
 	Env       []string       `json:"env"` // NAME=VALUE, as the workload sees it
 	Files     []fileReport   `json:"files"`
@@ -64,12 +65,12 @@ type secretReport struct {
 }
 
 func reportConfig(c *workload.Config) *configReport {
-	r := &configReport{Args: append([]string{}, c.Args...), Env: c.Environ(), Files: []fileReport{}, Data: []mountReport{},
+	r := &configReport{Builtin: c.Builtin, Args: append([]string{}, c.Args...), Env: c.Environ(), Files: []fileReport{}, Data: []mountReport{},
 		Scratch: []mountReport{}, HostDirs: []mountReport{}, Secrets: []secretReport{}, TEE: append([]string{}, c.TEE...),
 		Steward: c.Steward, StewardCA: c.StewardCA, DebugLog: c.DebugLog,
 		HostArgs: c.HostArgs, HostEnv: append([]string{}, c.HostEnv...),
 		Limits: limitsReport{c.Limits.Memory, int64(c.Limits.CPUTime), int64(c.Limits.WallTime), c.Limits.Output}}
-	for i, f := range c.Descriptors() {
+	for i, f := range guestFiles(c) {
 		r.Files = append(r.Files, fileReport{i, f.Kind, f.Name, f.Prot, f.Addr, f.Host, f.Port, f.ClientCA, f.ClientAuth, f.CA})
 	}
 	for _, d := range c.Data {
@@ -87,11 +88,22 @@ func reportConfig(c *workload.Config) *configReport {
 	return r
 }
 
+// guestFiles are the descriptors of the guest; a built-in has no guest.
+func guestFiles(c *workload.Config) []workload.File {
+	if c.Builtin != "" {
+		return nil
+	}
+	return c.Descriptors()
+}
+
 // printConfig says in words what a configuration asks for: one fact a line, its
 // kind in the first column.
 func printConfig(w io.Writer, c *workload.Config) {
 	line := func(kind, format string, args ...any) {
 		fmt.Fprintf(w, "%-12s %s\n", kind, oneLine(fmt.Sprintf(format, args...)))
+	}
+	if c.Builtin != "" {
+		line("built-in", "%s, a part of donjon-keep; no module runs", c.Builtin)
 	}
 	if len(c.Args) > 0 {
 		line("args", "%q", c.Args)
@@ -105,7 +117,7 @@ func printConfig(w io.Writer, c *workload.Config) {
 	if len(c.HostEnv) > 0 {
 		line("host env", "%q are set by the host to what it likes, which the digest does not cover", c.HostEnv)
 	}
-	for i, f := range c.Descriptors() {
+	for i, f := range guestFiles(c) {
 		line("fd "+strconv.Itoa(i), "%s", describeFile(f))
 	}
 	for _, d := range c.Data {
