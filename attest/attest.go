@@ -57,6 +57,9 @@ type Options struct {
 	// where there are claims, file; for evidence in a certificate, what is made for
 	// certificates: certificate, or enrol where a Steward issued it.
 	Purpose string
+	// Channel is the connection that the evidence must have been made for; nil: none is
+	// at hand, and for a purpose that is about connections the check is not made.
+	Channel *Channel
 	// PlatformOnly judges the platform and leaves software, workload and nonce alone.
 	PlatformOnly bool
 	// Collateral is vendor data at hand beside what is stapled to the evidence.
@@ -92,6 +95,9 @@ func (v *Verifier) Verify(evidence []byte, o Options) *verdict.Verdict {
 	out.Form = e.Form
 	r := v.format(e, o, p)
 	v.bind(e, o, &r)
+	if r.Claims != nil {
+		r.Add(o.channel(r.Claims)...)
+	}
 	if r.Claims != nil && o.EventLog != nil {
 		r.Add(eventLog(r.Claims, o.EventLog))
 	}

@@ -225,7 +225,7 @@ func TestT03BareReportOfAKeep(t *testing.T) {
 	}
 	var v Verifier
 	o := Options{At: time.Now(), SimulatedRoots: []pki.Hash{pki.Hash(h)}}
-	text, err := Fit(&v, b, o)
+	text, err := Fit(&v, b, o, policy.Draft{})
 	if err != nil {
 		t.Fatal(err)
 	}

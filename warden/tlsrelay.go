@@ -99,7 +99,7 @@ func firstRecord(st *link.Stream) ([]byte, error) {
 }
 
 // handshake makes a TLS connection of a stream, as its server or its client.
-// early is what was read of the stream before.
+// early is what was read of the stream before. The caller settles what it gives.
 func handshake(st *link.Stream, early []byte, side func(net.Conn, *tls.Config) *tls.Conn, cfg *tls.Config) (*tlsFilter, error) {
 	f := &tlsFilter{pipe: &tlsPipe{Stream: st, in: early}}
 	f.conn = side(f.pipe, cfg)
@@ -109,9 +109,11 @@ func handshake(st *link.Stream, early []byte, side func(net.Conn, *tls.Config) *
 		_ = f.conn.Close()
 		return nil, err
 	}
-	f.pipe.settled = true
 	return f, nil
 }
+
+// settle gives the stream to the relay: nothing waits any more.
+func (f *tlsFilter) settle() { f.pipe.settled = true }
 
 func (f *tlsFilter) In(dst, p []byte) ([]byte, error) {
 	if f.end != nil {

@@ -27,6 +27,9 @@ type Info struct {
 
 // The codes. Packages use these constants, never a string of their own.
 const (
+	// The connection on which evidence comes.
+	Protocol Code = "protocol"
+
 	// Form and chain, for every format.
 	Form                Code = "form"
 	TrustedRoot         Code = "trusted-root"
@@ -96,6 +99,8 @@ const (
 )
 
 var table = []Info{
+	{Protocol, Genuineness, false, "the other end of the connection speaks donjon-attest/1 over TLS 1.3, and proves itself"},
+
 	{Form, Genuineness, false, "the bytes are one piece of evidence of a known form, and every part of it parses"},
 	{TrustedRoot, Genuineness, false, "the chain ends at a root that is built in or that the policy names"},
 	{EndorsementKey, Genuineness, false, "a certificate for the key that signed is at hand"},

@@ -129,6 +129,7 @@ status through and uses 125 (no Keep), 126 (not runnable), 127 (not found).`,
 		newRunCommand(a),
 		newStewardCommand(a),
 		newVerifyCommand(a),
+		newConnectCommand(a),
 		newVersionCommand(a),
 	)
 	completeValues(root)
