@@ -57,8 +57,9 @@ func (a *app) sealingPassphrase() ([]byte, error) {
 	return bytes.TrimSuffix(b, []byte("\n")), nil
 }
 
-// openRing opens the sealing keys of a state, of the kind that they have; the first is
-// of the kind that was asked for.
+// openRing opens the sealing keys of a state. They are of the kind that is configured,
+// or that was recorded: not of whichever files are there, or whoever can write to their
+// folder puts in a key that he knows.
 func (a *app) openRing(s *state, o stateOptions) error {
 	dir := sealingDir(s.path(stewardKeys))
 	failed := func(err error) error {
@@ -73,14 +74,23 @@ func (a *app) openRing(s *state, o stateOptions) error {
 		return err
 	}
 	c := sealing.Config{Dir: dir, Kind: s.serving.Sealing.Kind, Passphrase: passphrase}
-	switch {
-	case len(found) == 0 && c.Kind == "" && passphrase != nil:
-		c.Kind = sealing.KindPassphrase
-	case len(found) == 0 && c.Kind == "":
-		c.Kind = sealing.KindFile
-	case len(found) == 1 && (c.Kind == "" || !o.create):
-		c.Kind = found[0]
+	if c.Kind == "" {
+		before := state{dir: s.dir}
+		if err := before.readServing(); err != nil {
+			return err
+		}
+		c.Kind = before.serving.Sealing.Kind
 	}
+	switch {
+	case c.Kind != "":
+	case len(found) > 0: // from before kinds were recorded
+		c.Kind = found[0]
+	case passphrase != nil:
+		c.Kind = sealing.KindPassphrase
+	default:
+		c.Kind = sealing.KindFile
+	}
+	s.serving.Sealing.Kind = c.Kind
 	if c.Kind == sealing.KindFile && passphrase != nil {
 		return failed(fmt.Errorf("%w: a passphrase is given, and keys of the kind %s have none", sealing.ErrPassphrase, c.Kind))
 	}

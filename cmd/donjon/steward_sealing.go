@@ -237,9 +237,9 @@ func newSealingCopy(a *app) *cobra.Command {
 the day when the machine, the token or the donjon-keep that opens them is gone. Made
 again after each rotate --sealing-key.
 
-To use it, put its files in the place of those in keys/sealing of the state, and start
-the server with ` + passphraseVariable + ` naming FILE; sealing move goes on
-from there.`,
+To use it, put its files in the place of those in keys/sealing of the state. With
+` + passphraseVariable + ` naming FILE, sealing move goes on from there, and
+so does the server with [sealing] kind = "passphrase" in steward.toml.`,
 		Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if passphraseFile == "" {
