@@ -13,7 +13,6 @@ import (
 	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/cobra"
 
-	"github.com/donjon-tee/donjon/steward/sealing"
 	"github.com/donjon-tee/donjon/steward/server"
 )
 
@@ -43,14 +42,6 @@ const stewardTemplate = `# A Steward's configuration; flags of donjon steward se
 # The log on stderr: text or json.
 #log = "json"
 
-# Where the keys that seal secrets are: file, passphrase (DONJON_SEALING_PASSPHRASE_FILE)
-# or keep (sealed in a Keep: docs/sealer.md). Keys that are there are moved with
-# donjon steward sealing move.
-#[sealing]
-#kind = "keep"
-#tee = "sim"
-#allow_simulated = false
-
 # What one client may ask for: requests a second and at once; a refused request
 # counts several times.
 #[limits]
@@ -59,6 +50,22 @@ const stewardTemplate = `# A Steward's configuration; flags of donjon steward se
 #refused_cost = 40.0
 #connections = 4096
 #client_connections = 512
+
+# How the keys that seal secrets are protected: file, passphrase, pkcs11 or keep. Keys
+# that are there are moved by donjon steward rotate --sealing-key --sealing KIND.
+#[sealing]
+#kind = "pkcs11"
+#token = "pkcs11:token=steward;object=donjon-sealing?module-path=/usr/lib/softhsm/libsofthsm2.so"
+# A p11-kit server instead of a module.
+#server = "unix:path=/run/p11-kit/steward"
+# Only its owner can read it; or fd:N, and fd:0 is stdin. A PIN stands nowhere else.
+#pin_file = "/etc/donjon/pin"
+# Make the token's key where there is none yet, with the first sealing key.
+#create = false
+# Of the kind keep: the Keep that seals them, sim or vm; their processor is simulated,
+# which must be allowed by name (docs/sealer.md).
+#tee = "sim"
+#allow_simulated = false
 
 # Enarx's requests, under a CA of their own. They have no nonce and bind no workload.
 #[enarx]
@@ -69,14 +76,13 @@ const stewardTemplate = `# A Steward's configuration; flags of donjon steward se
 
 // stewardFile is steward.toml.
 type stewardFile struct {
-	Listen         *string     `toml:"listen"`
-	Names          []string    `toml:"names"`
-	TrustDomain    *string     `toml:"trust_domain"`
-	AllowSimulated *bool       `toml:"allow_simulated"`
-	Database       *string     `toml:"database"`
-	Collateral     []string    `toml:"collateral"`
-	Log            *string     `toml:"log"`
-	Sealing        sealingFile `toml:"sealing"`
+	Listen         *string  `toml:"listen"`
+	Names          []string `toml:"names"`
+	TrustDomain    *string  `toml:"trust_domain"`
+	AllowSimulated *bool    `toml:"allow_simulated"`
+	Database       *string  `toml:"database"`
+	Collateral     []string `toml:"collateral"`
+	Log            *string  `toml:"log"`
 	Limits         struct {
 		Rate              float64 `toml:"rate"`
 		Burst             float64 `toml:"burst"`
@@ -84,33 +90,21 @@ type stewardFile struct {
 		Connections       int     `toml:"connections"`
 		ClientConnections int     `toml:"client_connections"`
 	} `toml:"limits"`
+	Sealing struct {
+		Kind    *string `toml:"kind"`
+		Token   *string `toml:"token"`
+		Server  *string `toml:"server"`
+		PINFile *string `toml:"pin_file"`
+		Create  *bool   `toml:"create"`
+
+		TEE            *string `toml:"tee"`
+		AllowSimulated *bool   `toml:"allow_simulated"`
+	} `toml:"sealing"`
 	Enarx struct {
 		Enabled *bool   `toml:"enabled"`
 		Policy  *string `toml:"policy"`
 		KVM     *bool   `toml:"kvm"`
 	} `toml:"enarx"`
-}
-
-// sealingFile says where the sealing keys are.
-type sealingFile struct {
-	Kind           string `toml:"kind" json:"kind,omitempty"` // "": what is there, else file or passphrase
-	TEE            string `toml:"tee" json:"tee,omitempty"`   // of the kind keep
-	AllowSimulated bool   `toml:"allow_simulated" json:"allow_simulated,omitempty"`
-}
-
-func (f sealingFile) check() error {
-	switch f.Kind {
-	case "", sealing.KindFile, sealing.KindPassphrase, sealing.KindKeep:
-	default:
-		return fmt.Errorf("kind: found %q, wanted file, passphrase or keep", f.Kind)
-	}
-	if f.Kind == sealing.KindKeep && f.TEE != "sim" && f.TEE != "vm" {
-		return fmt.Errorf("tee: found %q, wanted sim or vm: no other Keep can seal in this release", f.TEE)
-	}
-	if f.Kind != sealing.KindKeep && (f.TEE != "" || f.AllowSimulated) {
-		return errors.New(`tee and allow_simulated belong to kind = "keep"`)
-	}
-	return nil
 }
 
 func newStewardInit(a *app) *cobra.Command {
@@ -154,6 +148,7 @@ func newStewardInit(a *app) *cobra.Command {
 // merge fills from the configuration what no flag says.
 func (f *serveFlags) merge(c *cobra.Command, dir string) (server.Limits, error) {
 	var l server.Limits
+	f.sealing.pinFlag = c.Flags().Changed("sealing-pin-file")
 	path, named := f.config, f.config != ""
 	if !named {
 		path = filepath.Join(dir, stewardConfig)
@@ -186,6 +181,13 @@ func (f *serveFlags) merge(c *cobra.Command, dir string) (server.Limits, error) 
 	set("database", &f.database, file.Database)
 	set("log", &f.logFormat, file.Log)
 	set("enarx-policy", &f.enarxPolicy, file.Enarx.Policy)
+	set("sealing", &f.sealing.Kind, file.Sealing.Kind)
+	set("sealing-token", &f.sealing.Token, file.Sealing.Token)
+	set("sealing-server", &f.sealing.Server, file.Sealing.Server)
+	set("sealing-pin-file", &f.sealing.PINFile, file.Sealing.PINFile)
+	toggle("sealing-create", &f.sealing.create, file.Sealing.Create)
+	set("sealing-tee", &f.sealing.TEE, file.Sealing.TEE)
+	toggle("sealing-allow-simulated", &f.sealing.AllowSimulated, file.Sealing.AllowSimulated)
 	toggle("allow-simulated", &f.allowSimulated, file.AllowSimulated)
 	toggle("enarx", &f.enarx, file.Enarx.Enabled)
 	toggle("enarx-kvm", &f.kvm, file.Enarx.KVM)
@@ -195,10 +197,6 @@ func (f *serveFlags) merge(c *cobra.Command, dir string) (server.Limits, error) 
 	if !c.Flags().Changed("collateral") {
 		f.collateral = file.Collateral
 	}
-	if err := file.Sealing.check(); err != nil {
-		return l, fail(statusUsage, fmt.Errorf("%s: sealing: %w", path, err))
-	}
-	f.sealing = file.Sealing
 	x := file.Limits
 	if x.Rate < 0 || x.Burst < 0 || x.RefusedCost < 0 || x.Connections < 0 || x.ClientConnections < 0 {
 		return l, fail(statusUsage, fmt.Errorf("%s: limits: found a number below 0", path))

@@ -105,3 +105,13 @@ func launchDumpable(launch func() (keep.Machine, error)) (keep.Machine, error) {
 	}
 	return launch()
 }
+
+// recoveryHint is printed when the first key was sealed in a Keep.
+func (a *app) recoveryHint(dir string) {
+	fmt.Fprintf(a.stderr, `The keys that seal secrets open in this machine's Keep of this donjon-keep alone: not
+after an upgrade, nor on another machine. Make a copy under a passphrase, and keep it
+elsewhere:
+    donjon steward sealing copy --state %s --passphrase-file FILE FOLDER
+
+`, printable(shellWord(dir)))
+}

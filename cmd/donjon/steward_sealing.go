@@ -4,220 +4,188 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"time"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/donjon-tee/donjon/steward/audit"
+	"github.com/donjon-tee/donjon/keyring/p11"
 	"github.com/donjon-tee/donjon/steward/sealing"
-	"github.com/donjon-tee/donjon/steward/store"
 )
 
-func newStewardSealing(a *app) *cobra.Command {
-	return group("sealing", "show, move and copy the keys that seal secrets", newSealingShow(a), newSealingMove(a), newSealingCopy(a))
+// sealingSettings say how the keys that seal secrets are protected. serving.json keeps
+// them for the other verbs; no PIN and no passphrase is in them.
+type sealingSettings struct {
+	Kind    string `json:"kind,omitempty"`
+	Token   string `json:"token,omitempty"`    // PKCS#11 URI
+	Server  string `json:"server,omitempty"`   // instead of the URI's module-path
+	PINFile string `json:"pin_file,omitempty"` // a path, or fd:N
+	TEE     string `json:"tee,omitempty"`      // of a Keep
+	// AllowSimulated lets the Keep's processor be simulated.
+	AllowSimulated bool `json:"allow_simulated,omitempty"`
+
+	create  bool
+	pinFlag bool // PINFile was said on the command line
 }
 
-// sealingReport is sealing show in JSON.
-type sealingReport struct {
-	Folder  string   `json:"folder"`
-	Kinds   []string `json:"kinds"` // two: a move was cut off
-	Current string   `json:"current"`
-	Keys    []string `json:"keys"`
+// Variables that name files, for every verb.
+const (
+	passphraseVariable = "DONJON_SEALING_PASSPHRASE_FILE"
+	pinVariable        = "DONJON_SEALING_PIN_FILE"
+	// keepVariable is of a passphrase beside the Keep: not the other one, for keys move
+	// from one to the other.
+	keepVariable = "DONJON_SEALING_KEEP_PASSPHRASE_FILE"
+)
+
+func (s *sealingSettings) register(c *cobra.Command) {
+	c.Flags().StringVar(&s.Kind, "sealing", "", "protect the keys that seal secrets by `KIND`: file, passphrase, pkcs11 or keep (docs/steward.md)")
+	c.Flags().StringVar(&s.Token, "sealing-token", "", "the key in a PKCS#11 token, a `URI`: pkcs11:token=…;object=…?module-path=…")
+	c.Flags().StringVar(&s.Server, "sealing-server", "", "p11-kit server that has the token, instead of a module (`ADDRESS`: unix:path=…)")
+	c.Flags().StringVar(&s.PINFile, "sealing-pin-file", "", "the token's PIN: a `FILE` only its owner can read, or fd:N")
+	c.Flags().BoolVar(&s.create, "sealing-create", false, "make the token's key where there is none yet, with the first sealing key")
+	c.Flags().StringVar(&s.TEE, "sealing-tee", "", "the Keep that seals them, of the kind keep: sim or vm")
+	c.Flags().BoolVar(&s.AllowSimulated, "sealing-allow-simulated", false, "believe a Keep whose processor is simulated, as sim's and vm's are")
+	_ = c.MarkFlagFilename("sealing-pin-file")
 }
 
-func newSealingShow(a *app) *cobra.Command {
-	var folder string
-	var asJSON bool
-	c := &cobra.Command{
-		Use: "show", Short: "say of what kind the keys are", Args: usageArgs(cobra.NoArgs),
-		Long: "show says of what kind the sealing keys are, and their ids. It opens none of them.",
-		RunE: func(*cobra.Command, []string) error {
-			dir, err := a.stewardState(folder)
-			if err != nil {
-				return err
-			}
-			s := &state{dir: dir}
-			r := sealingReport{Folder: sealingDir(s.path(stewardKeys))}
-			if notThere(r.Folder) {
-				return s.noKeys()
-			}
-			ring, err := sealing.Open(sealing.Config{Dir: r.Folder, Lazy: true, Mixed: true})
-			if err != nil {
-				return failHint(statusFailed, sealingHint(err), err)
-			}
-			defer ring.Close()
-			if r.Kinds, err = sealing.Kinds(r.Folder); err == nil {
-				r.Keys, err = ring.KeyIDs()
-			}
-			if err == nil {
-				r.Current, err = ring.KeyID()
-			}
-			if err != nil {
-				return failHint(statusFailed, sealingHint(err), err)
-			}
-			if asJSON {
-				return a.printJSON(r)
-			}
-			for _, k := range r.Kinds {
-				fmt.Fprintf(a.stdout, "kind     %s\n", k)
-			}
-			for _, id := range r.Keys {
-				current := ""
-				if id == r.Current {
-					current = "  seals now"
-				}
-				fmt.Fprintf(a.stdout, "key      %s%s\n", id, current)
-			}
-			if len(r.Kinds) > 1 {
-				a.note("a move between kinds was cut off: donjon steward sealing move ends it")
-			}
-			return nil
-		},
-	}
-	c.Flags().StringVar(&folder, "state", "", "state `FOLDER` of the Steward (default: this user's)")
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	_ = c.MarkFlagDirname("state")
-	return c
-}
-
-func (s *state) noKeys() error {
-	return failHint(statusFailed, "donjon steward serve --state "+s.dir+" makes them", fmt.Errorf("%s holds no sealing keys", sealingDir(s.path(stewardKeys))))
-}
-
-// keysAsTheyAre opens the sealing keys of a state folder, of whatever kind they are, and
-// unwraps none. Of two kinds, where a move to the kind target was cut off, it is the
-// other one.
-func (a *app) keysAsTheyAre(s *state, target string) (*sealing.Ring, error) {
-	if err := s.readServing(); err != nil {
-		return nil, err
-	}
-	dir := sealingDir(s.path(stewardKeys))
-	found, err := sealing.Kinds(dir)
-	if err != nil {
-		return nil, fail(statusFailed, err)
-	}
-	if len(found) == 0 {
-		return nil, s.noKeys()
-	}
-	c := sealing.Config{Kind: found[0], Dir: dir, Lazy: true, Mixed: true}
-	if len(found) > 1 && found[0] == target {
-		c.Kind = found[1]
-	}
-	if c.Kind != sealing.KindFile {
-		if c.Passphrase, err = a.sealingPassphrase(); err != nil {
-			return nil, err
+// given says whether any of the flags is.
+func (s *sealingSettings) given(c *cobra.Command) bool {
+	for _, name := range []string{"sealing", "sealing-token", "sealing-server", "sealing-pin-file", "sealing-create", "sealing-tee", "sealing-allow-simulated"} {
+		if c.Flags().Changed(name) {
+			s.pinFlag = c.Flags().Changed("sealing-pin-file")
+			return true
 		}
 	}
-	if c.Kind == sealing.KindKeep {
-		c.Keep = a.sealerKeeps("", s.serving.AllowSimulated || s.serving.Sealing.AllowSimulated)
-	}
-	ring, err := sealing.Open(c)
-	if err != nil {
-		return nil, failHint(statusFailed, sealingHint(err), err)
-	}
-	return ring, nil
+	return false
 }
 
-func newSealingMove(a *app) *cobra.Command {
-	var folder, tee, passphraseFile string
-	var allowSimulated bool
-	c := &cobra.Command{
-		Use:   "move [flags] KIND",
-		Short: "put the keys under another protection",
-		Long: `move puts the sealing keys under another protection: file, passphrase or keep. Their
-passphrase, where they have one, is in the file that ` + passphraseVariable + ` names;
-the new one is in --passphrase-file. The server must not run. If [sealing] in
-steward.toml names a kind, change it as well.
-
-Nothing is sealed again. Where the keys were protected less before, old copies and
-backups still hold them as they were: donjon steward rotate --sealing-key makes a new
-key and seals every secret under it.
-
-exit status: 0 done, 1 failed, 2 wrong usage.`,
-		Args: usageArgs(cobra.ExactArgs(1)),
-		RunE: func(_ *cobra.Command, args []string) error {
-			return a.sealingMove(folder, args[0], tee, passphraseFile, allowSimulated)
-		},
-	}
-	c.Flags().StringVar(&folder, "state", "", "state `FOLDER` of the Steward (default: this user's)")
-	c.Flags().StringVar(&tee, "tee", "", "of the kind keep: the Keep to seal them in, sim or vm")
-	c.Flags().BoolVar(&allowSimulated, "allow-simulated", false, "of the kind keep: believe a Keep whose processor is simulated, as sim's and vm's are")
-	c.Flags().StringVar(&passphraseFile, "passphrase-file", "", "the new passphrase, a `FILE`: of the kind passphrase, and of keep if the Keep alone is not to open them")
-	_ = c.MarkFlagDirname("state")
-	return c
-}
-
-func (a *app) sealingMove(named, kind, tee, passphraseFile string, allowSimulated bool) error {
-	switch {
-	case kind != sealing.KindFile && kind != sealing.KindPassphrase && kind != sealing.KindKeep:
-		return usageError(fmt.Errorf("found the kind %q, wanted file, passphrase or keep", kind))
-	case kind == sealing.KindPassphrase && passphraseFile == "":
-		return usageError(errors.New("the kind passphrase needs --passphrase-file"))
-	case kind == sealing.KindFile && passphraseFile != "":
-		return usageError(errors.New("--passphrase-file: keys of the kind file have none"))
-	case kind == sealing.KindKeep && tee != "sim" && tee != "vm":
-		return usageError(fmt.Errorf("--tee: found %q, wanted sim or vm: no other Keep can seal in this release", tee))
-	case kind != sealing.KindKeep && (tee != "" || allowSimulated):
-		return usageError(errors.New("--tee and --allow-simulated belong to the kind keep"))
-	}
-	dir, err := a.stewardState(named)
-	if err != nil {
-		return err
-	}
-	to := sealing.Config{Kind: kind}
-	if passphraseFile != "" {
-		if to.Passphrase, err = passphraseIn(passphraseFile); err != nil {
-			return err
+// settle fills in what is implied, and makes paths absolute: other verbs run elsewhere.
+func (s *sealingSettings) settle(a *app) error {
+	if s.Kind == "" {
+		switch {
+		case s.Token != "":
+			s.Kind = sealing.KindPKCS11
+		case s.TEE != "":
+			s.Kind = sealing.KindKeep
+		case a.getenv(passphraseVariable) != "":
+			s.Kind = sealing.KindPassphrase
+		default:
+			s.Kind = sealing.KindFile
 		}
 	}
-	s := &state{dir: dir}
-	to.Dir = sealingDir(s.path(stewardKeys))
-	if kind == sealing.KindKeep {
-		to.Keep = a.sealerKeeps(tee, allowSimulated)
+	if s.Kind != sealing.KindKeep && (s.TEE != "" || s.AllowSimulated) {
+		return usageError(fmt.Errorf("a Keep's TEE, and letting it be simulated, belong to sealing by keep, and found %s", s.Kind))
 	}
-	ring, err := a.keysAsTheyAre(s, kind)
-	if err != nil {
-		return err
+	switch s.Kind {
+	case sealing.KindFile, sealing.KindPassphrase, sealing.KindKeep:
+		if s.Kind == sealing.KindKeep && s.TEE != "sim" && s.TEE != "vm" {
+			return usageError(fmt.Errorf("sealing by keep: found the TEE %.40q, wanted sim or vm: no other Keep can seal in this release", s.TEE))
+		}
+		if s.Token+s.Server+s.PINFile != "" || s.create {
+			return usageError(fmt.Errorf("a token, its server, its PIN and making its key belong to sealing by pkcs11, and found %s", s.Kind))
+		}
+	case sealing.KindPKCS11:
+		if s.Token == "" {
+			return usageError(errors.New("sealing by pkcs11 needs the key's URI: pkcs11:token=…;object=…?module-path=…"))
+		}
+		uri, err := p11.ParseURI(s.Token)
+		if err == nil && (uri.Module == "") == (s.Server == "") {
+			err = errors.New("sealing by pkcs11 needs a module-path in the URI or a server, and not both")
+		}
+		if err != nil {
+			return failHint(statusUsage, "docs/steward.md, Sealing keys in a token", err)
+		}
+	default:
+		return usageError(fmt.Errorf("sealing: found %.40q, wanted file, passphrase, pkcs11 or keep", s.Kind))
 	}
-	defer ring.Close()
-	unlock, err := a.alone(dir, s.serving.Database)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	if err := sealing.Rekey(ring, to); err != nil {
-		return failHint(statusFailed, sealingHint(err), err)
-	}
-	what := "the sealing keys are of the kind " + kind + " now"
-	if err := s.noteMove(what, sealingFile{Kind: kind, TEE: tee, AllowSimulated: allowSimulated}); err != nil {
-		return err
-	}
-	fmt.Fprintln(a.stdout, what)
-	if kind == sealing.KindKeep {
-		a.note("old copies of the keys are still good: donjon steward rotate --sealing-key makes a new one")
-		a.recoveryHint(dir)
+	if s.PINFile != "" && !strings.HasPrefix(s.PINFile, "fd:") {
+		abs, err := filepath.Abs(s.PINFile)
+		if err != nil {
+			return fail(statusFailed, err)
+		}
+		s.PINFile = abs
 	}
 	return nil
 }
 
-// noteMove tells the other verbs and the log.
-func (s *state) noteMove(what string, to sealingFile) error {
-	s.serving.Sealing = to
-	if err := s.writeServing(); err != nil {
-		return fail(statusFailed, err)
+// recorded is what the other verbs may know: stdin and descriptors are theirs.
+func (s sealingSettings) recorded() *sealingSettings {
+	if s.Kind == sealing.KindFile || s.Kind == sealing.KindPassphrase {
+		return nil // the variable says which, as ever
 	}
-	ctx := context.Background()
-	if err := s.openStore(ctx); err != nil {
-		return err
+	if strings.HasPrefix(s.PINFile, "fd:") {
+		s.PINFile = ""
 	}
-	defer func() { _ = s.store.Close() }()
-	if _, err := s.store.Append(ctx, audit.Record{Kind: audit.Note, Text: "sealing: " + what}, store.Actor{Who: "local", At: time.Now()}); err != nil {
-		return fail(statusFailed, err)
+	return &s
+}
+
+// before is the kind that keys are moved to s from, where nothing was recorded: the
+// variable may name the passphrase of either.
+func (s *sealingSettings) before(dir string) *sealingSettings {
+	kinds, _ := sealing.Kinds(dir) // an error comes again where the keys are opened
+	for _, kind := range []string{sealing.KindFile, sealing.KindPassphrase} {
+		if kind != s.Kind && slices.Contains(kinds, kind) {
+			return &sealingSettings{Kind: kind}
+		}
 	}
-	return nil
+	return &sealingSettings{Kind: sealing.KindFile}
+}
+
+// sealingConfig reads what the settings name. nil: file, or passphrase where the
+// variable names one.
+func (a *app) sealingConfig(s *sealingSettings, keys string) (c sealing.Config, err error) {
+	if s == nil {
+		s = &sealingSettings{}
+		if err := s.settle(a); err != nil {
+			return sealing.Config{}, err
+		}
+	}
+	c = sealing.Config{Kind: s.Kind, Dir: sealingDir(keys)}
+	switch s.Kind {
+	case sealing.KindPassphrase:
+		if c.Passphrase, err = a.passphraseOf(passphraseVariable); err != nil {
+			return c, err
+		}
+		if c.Passphrase == nil {
+			return c, failHint(statusUsage, passphraseVariable+" names the file that holds it", errors.New("sealing by passphrase needs one"))
+		}
+	case sealing.KindKeep:
+		c.Keep = a.sealerKeeps(s.TEE, s.AllowSimulated)
+		if c.Passphrase, err = a.passphraseOf(keepVariable); err != nil {
+			return c, err
+		}
+	case sealing.KindPKCS11:
+		uri, err := p11.ParseURI(s.Token)
+		if err != nil {
+			return c, failHint(statusUsage, "docs/steward.md, Sealing keys in a token", err)
+		}
+		c.Token = sealing.Token{URI: uri, Server: s.Server, PINFile: s.PINFile, Create: s.create}
+		if name := a.getenv(pinVariable); name != "" && !s.pinFlag {
+			c.Token.PINFile = name
+		}
+		if fd, ok := strings.CutPrefix(c.Token.PINFile, "fd:"); ok {
+			c.Token.PINFile = ""
+			if c.Token.PIN, err = a.pinFrom(fd); err != nil {
+				return c, err
+			}
+		}
+	}
+	return c, nil
+}
+
+// passphraseOf is the passphrase in the file that a variable names, without its last
+// newline; nil: none.
+func (a *app) passphraseOf(variable string) ([]byte, error) {
+	if name := a.getenv(variable); name != "" {
+		return passphraseIn(name)
+	}
+	return nil, nil
 }
 
 func passphraseIn(file string) ([]byte, error) {
@@ -228,45 +196,58 @@ func passphraseIn(file string) ([]byte, error) {
 	return bytes.TrimSuffix(b, []byte("\n")), nil
 }
 
-func newSealingCopy(a *app) *cobra.Command {
-	var folder, passphraseFile string
-	c := &cobra.Command{
-		Use:   "copy --passphrase-file FILE FOLDER",
-		Short: "write a recovery copy of the keys, under a passphrase",
-		Long: `copy writes the sealing keys into FOLDER, encrypted under the passphrase in FILE: for
-the day when the machine, the token or the donjon-keep that opens them is gone. Made
-again after each rotate --sealing-key.
-
-To use it, put its files in the place of those in keys/sealing of the state. With
-` + passphraseVariable + ` naming FILE, sealing move goes on from there, and
-so does the server with [sealing] kind = "passphrase" in steward.toml.`,
-		Args: usageArgs(cobra.ExactArgs(1)),
-		RunE: func(_ *cobra.Command, args []string) error {
-			if passphraseFile == "" {
-				return usageError(errors.New("--passphrase-file FILE is missing"))
-			}
-			words, err := passphraseIn(passphraseFile)
-			if err != nil {
-				return err
-			}
-			dir, err := a.stewardState(folder)
-			if err != nil {
-				return err
-			}
-			ring, err := a.keysAsTheyAre(&state{dir: dir}, "")
-			if err != nil {
-				return err
-			}
-			defer ring.Close()
-			if err := sealing.Rekey(ring, sealing.Config{Kind: sealing.KindPassphrase, Dir: args[0], Passphrase: words}); err != nil {
-				return failHint(statusFailed, sealingHint(err), err)
-			}
-			fmt.Fprintf(a.stdout, "a copy of the sealing keys is in %s\n", printable(args[0]))
-			return nil
-		},
+// pinFrom reads the PIN from a descriptor that whoever started this program left open.
+func (a *app) pinFrom(fd string) ([]byte, error) {
+	n, err := strconv.ParseUint(fd, 10, 16)
+	if err != nil || n == 1 || n == 2 {
+		return nil, usageError(fmt.Errorf("the PIN's descriptor: found fd:%.10q, wanted fd:0 (stdin) or fd:3 and up", fd))
 	}
-	c.Flags().StringVar(&folder, "state", "", "state `FOLDER` of the Steward (default: this user's)")
-	c.Flags().StringVar(&passphraseFile, "passphrase-file", "", "the copy's passphrase, a `FILE` of 12 bytes or more")
-	_ = c.MarkFlagDirname("state")
-	return c
+	in := a.stdin
+	if n > 0 {
+		f := os.NewFile(uintptr(n), "fd:"+fd)
+		if f == nil {
+			return nil, usageError(fmt.Errorf("the PIN's descriptor: fd:%d is not open", n))
+		}
+		defer f.Close()
+		in = f
+	}
+	pin, err := sealing.ReadPIN(in)
+	if err != nil {
+		return nil, fail(statusFailed, fmt.Errorf("fd:%d: %w", n, err))
+	}
+	return pin, nil
+}
+
+// sealingError says what to do about keys that cannot be opened.
+func sealingError(err error, dir string) error {
+	hint := "where the sealing keys have a passphrase, " + passphraseVariable + " names the file that holds it; of one beside a Keep it is " + keepVariable
+	switch {
+	case errors.Is(err, sealing.ErrKind):
+		hint = "serve's [sealing] must say how the keys are protected; donjon steward rotate --sealing-key --sealing KIND moves them to another kind"
+	case errors.Is(err, sealing.ErrKeepRefused):
+		hint = "another donjon-keep (DONJON_KEEP names one), another machine, or simulated and not allowed by name? docs/sealer.md says what to do, and how a recovery copy is used"
+	case errors.Is(err, sealing.ErrKeep):
+		hint = "donjon -v says more; docs/sealer.md says how a recovery copy is used"
+		var own interface{ Hint() string }
+		if errors.As(err, &own) && own.Hint() != "" {
+			hint = own.Hint()
+		}
+	case errors.Is(err, p11.ErrPINNeeded):
+		hint = "--sealing-pin-file, pin_file in [sealing], or " + pinVariable + " names the file that holds it"
+	case errors.Is(err, p11.ErrPINBlocked):
+		hint = "log in with the token's own tool, which sets the count back, or unblock it there"
+	case errors.Is(err, sealing.ErrPIN):
+		hint = "put the right PIN in place; if " + filepath.Join(dir, sealing.PINRefused) + " is there, remove it then: no PIN is tried before"
+	case errors.Is(err, p11.ErrNoKey):
+		hint = "--sealing-create makes it with the first sealing key; one that is gone comes back from the token's own backup, or not at all"
+	case errors.Is(err, sealing.ErrTokenKey):
+		hint = "name the key by its id in the URI, and see docs/steward.md for what it must be"
+	case errors.Is(err, exec.ErrNotFound):
+		hint = "apt-get install p11-kit"
+	case errors.Is(err, p11.ErrUnreachable):
+		hint = "the URI's module-path is a module's file, or the server's address that of a p11-kit server which runs, in a folder only its owner writes to"
+	case errors.Is(err, sealing.ErrToken):
+		hint = "p11-kit list-modules, and p11-kit -v remote MODULE </dev/null, show what the module says"
+	}
+	return failHint(statusFailed, hint, fmt.Errorf("the keys that seal secrets: %w", err))
 }

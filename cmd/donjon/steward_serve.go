@@ -36,8 +36,8 @@ type serveFlags struct {
 	enarx, kvm     bool
 	enarxPolicy    string
 	logFormat      string
-	sealing        sealingFile // steward.toml's alone
 	grace          time.Duration
+	sealing        sealingSettings
 }
 
 func newStewardServe(a *app) *cobra.Command {
@@ -70,6 +70,7 @@ exit status: 0 ended by SIGINT or SIGTERM, 1 failed, 2 wrong usage.`,
 	c.Flags().StringVar(&f.enarxPolicy, "enarx-policy", "", "what Enarx's requests must show: Enarx's own TOML or a policy, a `FILE`")
 	c.Flags().StringVar(&f.logFormat, "log", "text", "form of the log on stderr: text or json")
 	c.Flags().DurationVar(&f.grace, "grace", 10*time.Second, "`TIME` for requests that have begun when it is told to end")
+	f.sealing.register(c)
 	_ = c.MarkFlagDirname("state")
 	_ = c.MarkFlagFilename("config", "toml")
 	return c
@@ -92,9 +93,12 @@ func (a *app) stewardServe(c *cobra.Command, f serveFlags) error {
 	if err != nil {
 		return usageError(fmt.Errorf("--listen: found %q, wanted ADDRESS:PORT", f.listen))
 	}
-	run := serving{Listen: f.listen, Names: ownNames(f.names, host), AllowSimulated: f.allowSimulated, TrustDomain: f.trustDomain, Database: f.database, Sealing: f.sealing}
+	run := serving{Listen: f.listen, Names: ownNames(f.names, host), AllowSimulated: f.allowSimulated, TrustDomain: f.trustDomain, Database: f.database}
 	rules, err := f.enarxRules()
 	if err != nil {
+		return err
+	}
+	if err := f.sealing.settle(a); err != nil {
 		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -112,7 +116,7 @@ func (a *app) stewardServe(c *cobra.Command, f serveFlags) error {
 	}
 	defer unlock()
 	noCores()
-	st, err := a.openState(ctx, dir, stateOptions{create: true, serving: &run})
+	st, err := a.openState(ctx, dir, stateOptions{create: true, serving: &run, sealing: &f.sealing})
 	if err != nil {
 		return err
 	}

@@ -48,13 +48,15 @@ type serving struct {
 	TrustDomain    string   `json:"trust_domain"`
 	Database       string   `json:"database,omitempty"` // a PostgreSQL URL; "": steward.db
 
-	Sealing sealingFile `json:"sealing,omitzero"`
+	Sealing *sealingSettings `json:"sealing,omitempty"` // nil: file or passphrase
 }
 
 // stateOptions say how a state folder is opened.
 type stateOptions struct {
-	create  bool     // make what is not there
-	serving *serving // nil: as serve was last started
+	create  bool             // make what is not there
+	serving *serving         // nil: as serve was last started
+	sealing *sealingSettings // nil: as in serving
+	move    *sealingSettings // to these, from those; nil: no move
 }
 
 // state is an open state folder.
@@ -102,25 +104,50 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 	if s.authority, err = authority.Open(authority.Options{Dir: s.path(stewardKeys)}); err != nil {
 		return nil, fail(statusFailed, err)
 	}
-	if err := a.openRing(s, o); err != nil {
+	if o.sealing == nil {
+		o.sealing = s.serving.Sealing
+	}
+	if o.move != nil && o.sealing == nil {
+		o.sealing = o.move.before(sealingDir(s.path(stewardKeys)))
+	}
+	keys, err := a.sealingConfig(o.sealing, s.path(stewardKeys))
+	if err == nil && o.move != nil {
+		from := keys
+		keys, err = a.sealingConfig(o.move, s.path(stewardKeys))
+		keys.From = &from
+		o.sealing = o.move
+	}
+	if err != nil {
 		return nil, err
 	}
-	if err := s.openStore(ctx); err != nil {
-		return nil, err
+	s.serving.Sealing = nil
+	if o.sealing != nil {
+		s.serving.Sealing = o.sealing.recorded()
 	}
-	return s, nil
-}
-
-func (s *state) openStore(ctx context.Context) (err error) {
+	if keys.Keep != nil {
+		// Whoever lets policies admit simulated evidence has allowed this too.
+		keys.Keep.AllowSimulated = keys.Keep.AllowSimulated || s.serving.AllowSimulated
+		keys.Lazy = !o.create && o.move == nil // a verb that needs no key starts no Keep
+		s.sealedFirst = notThere(filepath.Join(keys.Dir, sealing.Current))
+	}
+	if keys.From != nil && keys.From.Keep != nil {
+		keys.From.Keep.AllowSimulated = keys.From.Keep.AllowSimulated || s.serving.AllowSimulated
+	}
+	s.ring, err = sealing.Open(keys)
+	clear(keys.Token.PIN)
+	clear(keys.Passphrase)
+	if err != nil {
+		return nil, sealingError(err, keys.Dir)
+	}
 	if s.serving.Database != "" {
 		s.store, err = store.OpenPostgres(ctx, s.serving.Database, store.Options{})
 	} else {
 		s.store, err = store.OpenSQLite(ctx, s.path(stewardDB), store.Options{})
 	}
 	if err != nil {
-		return fail(statusFailed, fmt.Errorf("the Steward's database: %w", err))
+		return nil, fail(statusFailed, fmt.Errorf("the Steward's database: %w", err))
 	}
-	return nil
+	return s, nil
 }
 
 // keysGone refuses a state whose database outlived its keys: new ones would be pinned

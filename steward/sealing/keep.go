@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -68,22 +67,23 @@ const (
 type keepProtector struct {
 	dir      string
 	k        Keep
-	inner    *passphrase // nil: none
+	inner    protector // a passphrase; nil: none
 	verifier attest.Verifier
 
-	mu     sync.Mutex // one Keep at a time
-	failed error      // the last use's, until the pause is over
-	until  time.Time
+	mu      sync.Mutex // one Keep at a time
+	isFirst bool       // the next key is the first: what a Keep must show is written down
+	failed  error      // the last use's, until the pause is over
+	until   time.Time
 }
 
-func newKeepProtector(c *Config) (Protector, error) {
+func newKeepProtector(c Config) (protector, error) {
 	if c.Keep == nil {
 		return nil, fmt.Errorf("%w: keys of the kind %s where no Keep can be started", ErrNotSupported, KindKeep)
 	}
 	p := &keepProtector{dir: c.Dir, k: *c.Keep}
 	if c.Passphrase != nil {
 		var err error
-		if p.inner, err = newPassphrase(c.Passphrase, c.WorkFactor); err != nil {
+		if p.inner, err = newPassphrase(c); err != nil {
 			return nil, err
 		}
 	}
@@ -96,12 +96,18 @@ func newKeepProtector(c *Config) (Protector, error) {
 	return p, nil
 }
 
-func (*keepProtector) Ext() string { return ".keep" }
+func (*keepProtector) kind() string { return KindKeep }
 
-func (p *keepProtector) Close() {
+func (p *keepProtector) close() {
 	if p.inner != nil {
-		p.inner.Close()
+		p.inner.close()
 	}
+}
+
+func (p *keepProtector) first() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.isFirst = true
 }
 
 // A keepHead is what a key file begins with.
@@ -130,8 +136,7 @@ func parseKeepFile(b []byte) (h keepHead, sealed []byte, err error) {
 	return h, b[3+b[2]:], nil
 }
 
-// Wrap implements Protector.
-func (p *keepProtector) Wrap(id string, key []byte) ([]byte, error) {
+func (p *keepProtector) wrap(id string, key []byte) ([]byte, error) {
 	tee, err := p.tee()
 	if err != nil {
 		return nil, err
@@ -139,7 +144,7 @@ func (p *keepProtector) Wrap(id string, key []byte) ([]byte, error) {
 	h, content := keepHead{tee: tee}, bytes.Clone(key)
 	defer clear(content)
 	if p.inner != nil {
-		if content, err = p.inner.Wrap(id, key); err != nil {
+		if content, err = p.inner.wrap(id, key); err != nil {
 			return nil, err
 		}
 		h.flags = flagPassphrase
@@ -173,6 +178,7 @@ func (p *keepProtector) Wrap(id string, key []byte) ([]byte, error) {
 	if err := placeIn(p.dir, policyFile(h.tee), text, true); err != nil {
 		return nil, err
 	}
+	p.isFirst = false
 	return append(h.encode(), sealed...), nil
 }
 
@@ -181,11 +187,11 @@ func (p *keepProtector) tee() (string, error) {
 	if p.k.TEE != "" {
 		return p.k.TEE, nil
 	}
-	files, err := filepath.Glob(filepath.Join(p.dir, "*"+p.Ext()))
+	files, err := filepath.Glob(filepath.Join(p.dir, "*"+extensions[KindKeep]))
 	if err != nil || len(files) == 0 {
 		return "", fmt.Errorf("%w: it was not said in which TEE a Keep is to seal the first key", ErrKeep)
 	}
-	b, err := read(files[0])
+	b, err := readPrivate(files[0])
 	if err != nil {
 		return "", err
 	}
@@ -193,8 +199,7 @@ func (p *keepProtector) tee() (string, error) {
 	return h.tee, err
 }
 
-// Unwrap implements Protector.
-func (p *keepProtector) Unwrap(id string, file []byte) ([]byte, error) {
+func (p *keepProtector) unwrap(id string, file []byte) ([]byte, error) {
 	h, sealed, err := parseKeepFile(file)
 	if err != nil {
 		return nil, err
@@ -212,7 +217,7 @@ func (p *keepProtector) Unwrap(id string, file []byte) ([]byte, error) {
 	}
 	var text, key []byte
 	err = p.use(func(context.Context) (err error) {
-		text, err = read(filepath.Join(p.dir, policyFile(h.tee)))
+		text, err = readPrivate(filepath.Join(p.dir, policyFile(h.tee)))
 		return err
 	}, h.tee, &text, func(s SealerKeep) error {
 		var err error
@@ -224,7 +229,7 @@ func (p *keepProtector) Unwrap(id string, file []byte) ([]byte, error) {
 	if p.failed, p.until = err, p.k.Now().Add(pause); err != nil || p.inner == nil {
 		return key, err
 	}
-	return p.inner.Unwrap(id, key)
+	return p.inner.unwrap(id, key)
 }
 
 // use starts a Keep, judges it by the policy that prepare finds, and asks it. The
@@ -271,17 +276,10 @@ func (p *keepProtector) judge(text []byte, s SealerKeep) error {
 func policyFile(tee string) string { return "keep-" + tee + ".toml" }
 
 // policyText is the policy that a Keep is judged by which is to seal a key: what was
-// written down when the first one was sealed, else what is expected now.
+// written down when the first one was sealed there; of the first, what is expected now.
 func (p *keepProtector) policyText(ctx context.Context, tee string) ([]byte, error) {
-	found, err := Kinds(p.dir)
-	if err != nil {
-		return nil, err
-	}
-	text, err := read(filepath.Join(p.dir, policyFile(tee)))
-	for _, kind := range found {
-		if kind == KindKeep && !errors.Is(err, fs.ErrNotExist) {
-			return text, err
-		}
+	if !p.isFirst {
+		return readPrivate(filepath.Join(p.dir, policyFile(tee)))
 	}
 	x, err := p.k.Expect(ctx, tee)
 	if err != nil {

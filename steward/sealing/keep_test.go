@@ -242,15 +242,15 @@ func TestKeepElsewhere(t *testing.T) {
 	// Whoever can write there makes the policy fit. The processor's key does not.
 	for what, x := range map[string]*bench{"another machine": other, "another program": &changed} {
 		fits, _ := x.config(dir).Keep.Expect(context.Background(), "sim")
-		write(t, filepath.Join(dir, "keep-sim.toml"), fits.policy("sim"))
+		put(t, filepath.Join(dir, "keep-sim.toml"), fits.policy("sim"))
 		refused(what+", with its policy", x.config(dir), ErrKeep, "")
 	}
-	write(t, filepath.Join(dir, "keep-sim.toml"), text)
+	put(t, filepath.Join(dir, "keep-sim.toml"), text)
 	must(t, b.config(dir))
 	for i := range good {
 		bad := bytes.Clone(good)
 		bad[i] ^= 1
-		write(t, filepath.Join(dir, id+".keep"), bad)
+		put(t, filepath.Join(dir, id+".keep"), bad)
 		if _, err := Open(b.config(dir)); !errors.Is(err, ErrKeyFile) && !errors.Is(err, ErrKeep) && !errors.Is(err, ErrPassphrase) {
 			t.Errorf("byte %d changed: found %v", i, err)
 		}
@@ -258,12 +258,12 @@ func TestKeepElsewhere(t *testing.T) {
 	for what, bad := range map[string][]byte{
 		"nothing": nil, "the head": good[:6], "no TEE": {1, 0, 0, 9}, "a path": append([]byte{1, 0, 3, '.', '.', '/'}, good[6:]...), "flags": append([]byte{1, 2}, good[2:]...),
 	} {
-		write(t, filepath.Join(dir, id+".keep"), bad)
+		put(t, filepath.Join(dir, id+".keep"), bad)
 		refused(what, b.config(dir), ErrKeyFile, "")
 	}
 	// A key under another's name.
-	write(t, filepath.Join(dir, strings.Repeat("0", 16)+".keep"), good)
-	write(t, filepath.Join(dir, currentFile), []byte(strings.Repeat("0", 16)+"\n"))
+	put(t, filepath.Join(dir, strings.Repeat("0", 16)+".keep"), good)
+	put(t, filepath.Join(dir, Current), []byte(strings.Repeat("0", 16)+"\n"))
 	refused("another id", b.config(dir), ErrKeep, "")
 }
 
@@ -276,7 +276,7 @@ func decided(v *verdict.Verdict, code verdict.Code) bool {
 	return false
 }
 
-func write(t *testing.T, path string, b []byte) {
+func put(t *testing.T, path string, b []byte) {
 	t.Helper()
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
@@ -396,7 +396,7 @@ func TestKeepWithPassphrase(t *testing.T) {
 	file := sealedKey(t, dir)
 	content, _ := os.ReadFile(file)
 	content[1] = 0
-	write(t, file, content)
+	put(t, file, content)
 	if _, err := Open(b.config(dir)); !errors.Is(err, ErrKeep) {
 		t.Errorf("said to be without: found %v", err)
 	}

@@ -12,28 +12,28 @@ import (
 // MinPassphrase is the shortest passphrase, in bytes.
 const MinPassphrase = 12
 
-// passphrase protects keys with age's scrypt form.
+// passphrase is KindPassphrase.
 type passphrase struct {
-	words      []byte
+	text       []byte
 	workFactor int
 }
 
-func newPassphrase(words []byte, workFactor int) (*passphrase, error) {
-	if len(words) < MinPassphrase {
-		return nil, fmt.Errorf("%w: found %d bytes, wanted %d or more", ErrWeak, len(words), MinPassphrase)
+func newPassphrase(c Config) (protector, error) {
+	if len(c.Passphrase) < MinPassphrase {
+		return nil, fmt.Errorf("%w: found %d bytes, wanted %d or more", ErrWeak, len(c.Passphrase), MinPassphrase)
 	}
-	if workFactor == 0 {
-		workFactor = 18
+	if c.WorkFactor == 0 {
+		c.WorkFactor = 18
 	}
-	return &passphrase{words: bytes.Clone(words), workFactor: workFactor}, nil
+	return &passphrase{bytes.Clone(c.Passphrase), c.WorkFactor}, nil
 }
 
-func (*passphrase) Ext() string { return ".age" }
+func (p *passphrase) kind() string { return KindPassphrase }
+func (p *passphrase) first()       {}
+func (p *passphrase) close()       { clear(p.text) }
 
-func (p *passphrase) Close() { clear(p.words) }
-
-func (p *passphrase) Wrap(_ string, key []byte) ([]byte, error) {
-	to, err := age.NewScryptRecipient(string(p.words))
+func (p *passphrase) wrap(_ string, key []byte) ([]byte, error) {
+	to, err := age.NewScryptRecipient(string(p.text))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrKeyFile, err)
 	}
@@ -52,13 +52,13 @@ func (p *passphrase) Wrap(_ string, key []byte) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-func (p *passphrase) Unwrap(_ string, file []byte) ([]byte, error) {
-	from, err := age.NewScryptIdentity(string(p.words))
+func (p *passphrase) unwrap(_ string, b []byte) ([]byte, error) {
+	from, err := age.NewScryptIdentity(string(p.text))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrKeyFile, err)
 	}
 	from.SetMaxWorkFactor(22)
-	in, err := age.Decrypt(bytes.NewReader(file), from)
+	in, err := age.Decrypt(bytes.NewReader(b), from)
 	if err != nil {
 		var none *age.NoIdentityMatchError
 		if errors.As(err, &none) {

@@ -5,8 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,74 +15,62 @@ import (
 	"syscall"
 )
 
-// maxKeyFile bounds a key file; age's header and 32 bytes are about 250.
-const maxKeyFile = 4096
-
-// Config says where the keys are.
-type Config struct {
-	Kind string // "" is KindFile
-	// Dir holds the keys, mode 0700; it and a first key are made where there is none.
-	// It is not where the database is backed up to.
-	Dir        string
-	Passphrase []byte // of KindPassphrase; of KindKeep one may stand before the Keep; copied
-	// WorkFactor is scrypt's logN. 0: 18, about a second. Tests take less.
-	WorkFactor int
-	Keep       *Keep // of KindKeep
-	// Lazy lets Open succeed without unwrapping the current key: it is unwrapped when
-	// something is sealed or opened.
-	Lazy bool
-	// Mixed lets Open succeed where keys of another kind are: to look at them, or for
-	// Rekey to end a move that was cut off.
-	Mixed bool
-}
-
 // Ring is a Keeper with keys in a folder: a file for each, named by its id, and the
 // file "current" that names the one that seals. Safe for many goroutines, and for
 // many processes: what another one adds is found.
 type Ring struct {
-	c    Config
-	p    Protector
-	mu   sync.Mutex
-	keys map[string][]byte
+	dir  string
+	lazy bool
+	by   protector
+	from protector // nil: no move
+
+	reading sync.Mutex // a key: a token may take its time
+	mu      sync.Mutex
+	keys    map[string][]byte
 }
 
-const currentFile = "current"
+// Current is the name of the file that names the key that seals.
+const Current = "current"
 
-// Open opens the keys. Errors: ErrNotSupported, ErrKeyFile, ErrPassphrase, ErrWeak,
-// ErrKind, ErrKeep.
+// Open opens the keys. Errors: ErrNotSupported, ErrKeyFile, ErrKind, ErrPassphrase,
+// ErrWeak, ErrToken, ErrPIN, ErrTokenKey, ErrKeep, ErrKeepRefused.
 func Open(c Config) (*Ring, error) {
-	p, err := protector(&c)
-	if err != nil {
+	r := &Ring{dir: c.Dir, lazy: c.Lazy, keys: map[string][]byte{}}
+	var err error
+	if r.by, err = protect(c); err != nil {
 		return nil, err
 	}
-	r := &Ring{c: c, p: p, keys: map[string][]byte{}}
-	if err := r.begin(); err != nil {
+	if c.From != nil {
+		from := *c.From
+		from.Dir = c.Dir
+		if r.from, err = protect(from); err != nil {
+			r.Close()
+			return nil, err
+		}
+	}
+	if err := r.open(); err != nil {
 		r.Close()
 		return nil, err
 	}
 	return r, nil
 }
 
-// begin finds the current key, or makes the first.
-func (r *Ring) begin() error {
-	if err := os.MkdirAll(r.c.Dir, 0o700); err != nil {
+func (r *Ring) open() error {
+	if err := os.MkdirAll(r.dir, 0o700); err != nil {
 		return fmt.Errorf("%w: %w", ErrKeyFile, err)
 	}
-	if st, err := os.Stat(r.c.Dir); err != nil || st.Mode().Perm()&0o077 != 0 {
-		return fmt.Errorf("%w: the folder %s is open to others; chmod 700 %s", ErrKeyFile, r.c.Dir, r.c.Dir)
-	}
-	kinds, err := Kinds(r.c.Dir)
-	if err != nil {
-		return err
-	}
-	if !r.c.Mixed && (len(kinds) > 1 || len(kinds) == 1 && kinds[0] != r.c.Kind) {
-		return fmt.Errorf("%w: %s holds keys of the kind %s, and %s was asked for", ErrKind, r.c.Dir, strings.Join(kinds, " and "), r.c.Kind)
+	if st, err := os.Stat(r.dir); err != nil || st.Mode().Perm()&0o077 != 0 {
+		return fmt.Errorf("%w: the folder %s is open to others; chmod 700 %s", ErrKeyFile, r.dir, r.dir)
 	}
 	id, err := r.KeyID()
 	if errors.Is(err, fs.ErrNotExist) {
 		id, err = r.first()
 	}
-	if err == nil && !r.c.Lazy {
+	switch {
+	case err != nil:
+	case r.lazy:
+		_, _, err = r.find(id)
+	default:
 		_, err = r.key(id)
 	}
 	return err
@@ -91,18 +79,22 @@ func (r *Ring) begin() error {
 // first makes the first key, under a lock on the folder: of processes that start at
 // once one makes it, and all use it.
 func (r *Ring) first() (string, error) {
-	dir, err := lock(r.c.Dir)
+	dir, err := os.Open(r.dir)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("%w: %w", ErrKeyFile, err)
 	}
 	defer dir.Close() // which unlocks
+	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
+		return "", fmt.Errorf("%w: locking %s: %w", ErrKeyFile, r.dir, err)
+	}
 	if id, err := r.KeyID(); !errors.Is(err, fs.ErrNotExist) {
 		return id, err
 	}
-	ids, err := r.KeyIDs()
+	files, err := r.files()
 	if err != nil {
 		return "", err
 	}
+	ids := slices.Sorted(maps.Keys(files))
 	var id string
 	switch len(ids) {
 	case 0:
@@ -110,27 +102,32 @@ func (r *Ring) first() (string, error) {
 	case 1: // the first start ended here
 		id = ids[0]
 	default:
-		err = fmt.Errorf("%w: %s holds %d keys, and no file %q with the id of the one that seals", ErrKeyFile, r.c.Dir, len(ids), currentFile)
+		err = fmt.Errorf("%w: %s holds %d keys, and no file %q with the id of the one that seals", ErrKeyFile, r.dir, len(ids), Current)
 	}
 	if err != nil {
 		return "", err
 	}
-	return id, r.place(currentFile, []byte(id+"\n"), false)
+	return id, r.place(Current, []byte(id+"\n"), false)
 }
-
-func (r *Ring) path(id string) string { return filepath.Join(r.c.Dir, id+r.p.Ext()) }
 
 // add makes a key and its file.
 func (r *Ring) add() (string, error) {
+	files, err := r.files()
+	if err != nil {
+		return "", err
+	}
+	if r.from != nil || !slices.Contains(slices.Collect(maps.Values(files)), r.by.kind()) {
+		r.by.first()
+	}
 	key := make([]byte, keySize)
 	rand.Read(key)
 	id := keyID(key)
-	content, err := r.p.Wrap(id, key)
+	content, err := r.by.wrap(id, key)
 	if err != nil {
 		return "", err
 	}
 	defer clear(content)
-	if err := r.place(filepath.Base(r.path(id)), content, false); err != nil {
+	if err := r.place(id+extensions[r.by.kind()], content, false); err != nil {
 		return "", err
 	}
 	r.mu.Lock()
@@ -139,98 +136,83 @@ func (r *Ring) add() (string, error) {
 	return id, nil
 }
 
-// place writes a file whole or not at all, and waits for the disk. Without replace it
-// fails with fs.ErrExist where there is one.
-func (r *Ring) place(name string, content []byte, replace bool) error {
-	return placeIn(r.c.Dir, name, content, replace)
-}
-
-func placeIn(folder, name string, content []byte, replace bool) error {
-	f, err := os.CreateTemp(folder, ".new-*") // 0600
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrKeyFile, err)
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(content)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil && replace {
-		err = os.Rename(f.Name(), filepath.Join(folder, name))
-	} else if err == nil {
-		err = os.Link(f.Name(), filepath.Join(folder, name))
-	}
-	if err == nil {
-		var dir *os.File
-		if dir, err = os.Open(folder); err == nil {
-			err = errors.Join(dir.Sync(), dir.Close())
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrKeyFile, err)
-	}
-	return nil
-}
-
-// read reads a file that only its owner can.
-func read(path string) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrKeyFile, err)
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrKeyFile, err)
-	}
-	if !st.Mode().IsRegular() || st.Mode().Perm()&0o077 != 0 || st.Size() > maxKeyFile {
-		return nil, fmt.Errorf("%w: %s: found %s with %d bytes, wanted a file only its owner can read; chmod 600 %s", ErrKeyFile, path, st.Mode(), st.Size(), path)
-	}
-	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrKeyFile, err)
-	}
-	return b, nil
-}
-
 func validID(id string) bool {
 	return len(id) == 2*idSize && strings.Trim(id, "0123456789abcdef") == ""
 }
 
 // KeyID is the current key's, as the folder says now.
 func (r *Ring) KeyID() (string, error) {
-	b, err := read(filepath.Join(r.c.Dir, currentFile))
+	b, err := readPrivate(filepath.Join(r.dir, Current))
 	if err != nil {
 		return "", err
 	}
 	id := strings.TrimSuffix(string(b), "\n")
 	if !validID(id) {
-		return "", fmt.Errorf("%w: %s names no key", ErrKeyFile, filepath.Join(r.c.Dir, currentFile))
+		return "", fmt.Errorf("%w: %s names no key", ErrKeyFile, filepath.Join(r.dir, Current))
 	}
 	return id, nil
 }
 
 // key gives a key, from its file the first time.
 func (r *Ring) key(id string) ([]byte, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if k := r.keys[id]; k != nil {
+	if k := r.cached(id); k != nil {
 		return k, nil
 	}
-	b, err := read(r.path(id))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %s in %s", ErrKeyUnknown, id, r.c.Dir)
+	r.reading.Lock()
+	defer r.reading.Unlock()
+	if k := r.cached(id); k != nil {
+		return k, nil
+	}
+	path, by, err := r.find(id)
+	if err != nil {
+		return nil, err
+	}
+	file, err := readPrivate(path)
+	if err != nil {
+		return nil, err
+	}
+	key, err := by.unwrap(id, file)
+	if r.from == by && r.by.kind() == by.kind() && (errors.Is(err, ErrTokenKey) || errors.Is(err, ErrPassphrase)) {
+		key, err = r.by.unwrap(id, file) // a move that was cut off
 	}
 	if err != nil {
 		return nil, err
 	}
-	if b, err = r.p.Unwrap(id, b); err != nil {
-		return nil, err
+	if len(key) != keySize || keyID(key) != id {
+		clear(key)
+		return nil, fmt.Errorf("%w: %s does not hold the key of its name", ErrKeyFile, path)
 	}
-	if len(b) != keySize || keyID(b) != id {
-		clear(b)
-		return nil, fmt.Errorf("%w: %s does not hold the key of its name", ErrKeyFile, r.path(id))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.keys[id] = key
+	return key, nil
+}
+
+func (r *Ring) cached(id string) []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.keys[id]
+}
+
+// find gives a key's file and what opens it.
+func (r *Ring) find(id string) (string, protector, error) {
+	for _, by := range []protector{r.from, r.by} {
+		if by == nil {
+			continue
+		}
+		path := filepath.Join(r.dir, id+extensions[by.kind()])
+		if _, err := os.Lstat(path); err == nil {
+			return path, by, nil
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return "", nil, fmt.Errorf("%w: %w", ErrKeyFile, err)
+		}
 	}
-	r.keys[id] = b
-	return b, nil
+	for kind, ext := range extensions {
+		if _, err := os.Lstat(filepath.Join(r.dir, id+ext)); err == nil {
+			return "", nil, fmt.Errorf("%w: %w: %s in %s is of the kind %s, wanted %s", ErrKeyUnknown, ErrKind, id, r.dir, kind, r.by.kind())
+		}
+	}
+	return "", nil, fmt.Errorf("%w: %s in %s", ErrKeyUnknown, id, r.dir)
 }
 
 // Seal implements Keeper.
@@ -301,7 +283,7 @@ func (r *Ring) Rotate() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return id, r.place(currentFile, []byte(id+"\n"), true)
+	return id, r.place(Current, []byte(id+"\n"), true)
 }
 
 // Retire deletes an old key for good. The caller has made sure that nothing is sealed
@@ -314,7 +296,11 @@ func (r *Ring) Retire(id string) error {
 	if !validID(id) || id == current {
 		return fmt.Errorf("%w: %q is the current key, or none", ErrKeyFile, id)
 	}
-	if err := os.Remove(r.path(id)); err != nil {
+	path, _, err := r.find(id)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil {
 		return fmt.Errorf("%w: %w", ErrKeyFile, err)
 	}
 	r.mu.Lock()
@@ -324,51 +310,23 @@ func (r *Ring) Retire(id string) error {
 	return nil
 }
 
-// KeyIDs are the keys of the folder, by id.
+// KeyIDs are the keys of the folder that are of the ring's kind (or the one before, in
+// a move), by id.
 func (r *Ring) KeyIDs() ([]string, error) {
-	ids, _, err := list(r.c.Dir)
-	return ids, err
-}
-
-// list gives the keys of a folder by id, and the kinds that their files have.
-func list(folder string) (ids, found []string, err error) {
-	entries, err := os.ReadDir(folder)
+	files, err := r.files()
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrKeyFile, err)
+		return nil, err
 	}
-	for _, e := range entries {
-		id := strings.TrimSuffix(e.Name(), filepath.Ext(e.Name()))
-		if kind := kinds[filepath.Ext(e.Name())]; validID(id) && kind != "" {
-			ids, found = append(ids, id), append(found, kind)
+	var out []string
+	for _, id := range slices.Sorted(maps.Keys(files)) {
+		if kind := files[id]; kind == r.by.kind() || r.from != nil && kind == r.from.kind() {
+			out = append(out, id)
 		}
 	}
-	slices.Sort(ids)
-	slices.Sort(found)
-	return slices.Compact(ids), slices.Compact(found), nil
+	return out, nil
 }
 
-// Kinds are those of the keys in a folder; none where there is no key. Two are there
-// where a move between kinds was cut off: Rekey ends it.
-func Kinds(folder string) ([]string, error) {
-	_, found, err := list(folder)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	return found, err
-}
-
-// lock waits for the folder's lock; closing what it gives lets it go.
-func lock(folder string) (*os.File, error) {
-	dir, err := os.Open(folder)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrKeyFile, err)
-	}
-	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
-		_ = dir.Close()
-		return nil, fmt.Errorf("%w: locking %s: %w", ErrKeyFile, folder, err)
-	}
-	return dir, nil
-}
+func (r *Ring) files() (map[string]string, error) { return files(r.dir, r.by.kind()) }
 
 // Close zeroes the keys, as far as Go lets it: copies that the garbage collector or
 // the libraries made are out of reach.
@@ -379,5 +337,9 @@ func (r *Ring) Close() {
 		clear(k)
 		delete(r.keys, id)
 	}
-	r.p.Close()
+	for _, by := range []protector{r.by, r.from} {
+		if by != nil {
+			by.close()
+		}
+	}
 }
