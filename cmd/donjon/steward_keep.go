@@ -115,3 +115,17 @@ elsewhere:
 
 `, printable(shellWord(dir)))
 }
+
+// saysWhy tells the user why a Keep could not be used: the Steward's own answer to a verb
+// does not, for it may go to anybody.
+func (a *app) saysWhy(start sealerUse) sealerUse {
+	return func(ctx context.Context, tee string, use func(sealing.SealerKeep) error) error {
+		err := start(ctx, tee, use)
+		if err != nil {
+			a.note("the keys that seal secrets: %v", err)
+		}
+		return err
+	}
+}
+
+type sealerUse = func(context.Context, string, func(sealing.SealerKeep) error) error

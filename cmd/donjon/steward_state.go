@@ -124,10 +124,16 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 	if o.sealing != nil {
 		s.serving.Sealing = o.sealing.recorded()
 	}
+	if !o.create && notThere(filepath.Join(keys.Dir, sealing.Current)) {
+		// A verb knows no steward.toml: the first key would not be protected as that says.
+		return nil, failHint(statusFailed, "donjon steward serve --state "+dir+" makes the first", fmt.Errorf("%s holds no key that seals secrets", keys.Dir))
+	}
 	if keys.Keep != nil {
 		// Whoever lets policies admit simulated evidence has allowed this too.
 		keys.Keep.AllowSimulated = keys.Keep.AllowSimulated || s.serving.AllowSimulated
-		keys.Lazy = !o.create && o.move == nil // a verb that needs no key starts no Keep
+		if keys.Lazy = !o.create && o.move == nil; keys.Lazy { // a verb that needs no key starts no Keep
+			keys.Keep.Use = a.saysWhy(keys.Keep.Use)
+		}
 		s.sealedFirst = notThere(filepath.Join(keys.Dir, sealing.Current))
 	}
 	if keys.From != nil && keys.From.Keep != nil {
