@@ -33,7 +33,15 @@ func UseSealer(ctx context.Context, o Options, use func(*Sealer) error) error {
 	o.attend = func(sess *link.Session) {
 		spoke = true
 		go func() {
-			used <- use(&Sealer{sess: sess, deadline: deadline})
+			err := use(&Sealer{sess: sess, deadline: deadline})
+			used <- err
+			if errors.Is(err, ErrLink) { // how the Keep ended says more than that it does not answer
+				select {
+				case <-sess.Done():
+					return
+				case <-time.After(500 * time.Millisecond):
+				}
+			}
 			close(stop)
 		}()
 	}

@@ -96,6 +96,10 @@ const (
 	Advisories    Code = "advisories"
 	TimeSource    Code = "time-source"
 	Age           Code = "age"
+
+	// The signature beside a workload, where a Steward's policy is a signer's.
+	WorkloadSignature Code = "workload-signature"
+	WorkloadVersion   Code = "workload-version"
 )
 
 var table = []Info{
@@ -143,6 +147,8 @@ var table = []Info{
 	{WorkloadBinding, Admission, true, "the hardware's host data names a workload, padded with zeros"},
 
 	{Workload, Admission, true, "the policy accepts the workload digest in the host data"},
+	{WorkloadSignature, Admission, false, "a signer that the policy names signed this workload digest under this name"},
+	{WorkloadVersion, Admission, false, "the signed version is at least the policy's, and none that was admitted before is higher"},
 	{RuntimePinned, Admission, false, "the policy names the program that was measured at launch"},
 	{Debug, Admission, false, "the owner of the machine cannot debug the Keep"},
 	{Migration, Admission, false, "the Keep cannot be moved to another machine"},

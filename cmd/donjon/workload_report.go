@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/donjon-tee/donjon/workload"
+	"github.com/donjon-tee/donjon/workload/signature"
 )
 
 // configReport is a configuration in JSON: the effective one, defaults filled in.
@@ -216,6 +217,9 @@ type workloadReport struct {
 	// What the flags gave and the digest does not cover (host_args, host_env).
 	UnmeasuredArgs []string `json:"unmeasured_args,omitempty"`
 	UnmeasuredEnv  []string `json:"unmeasured_env,omitempty"`
+	// What stands beside the workload, which the digest does not cover.
+	Signatures     []signatureReport `json:"signatures"`
+	SignatureError string            `json:"signature_error,omitempty"` // the file is not in its form
 }
 
 type layerReport struct {
@@ -234,7 +238,7 @@ func (a *app) reportWorkload(w *workload.Workload, asJSON bool) error {
 	}
 	r := workloadReport{Kind: "workload", Path: w.Path, Digest: w.Digest.String(), Manifest: w.Manifest,
 		Text: string(w.Manifest), ConfigTOML: string(w.ConfigBytes), Config: reportConfig(w.Config),
-		UnmeasuredArgs: w.Host.Args, UnmeasuredEnv: w.Host.Env}
+		UnmeasuredArgs: w.Host.Args, UnmeasuredEnv: w.Host.Env, Signatures: []signatureReport{}}
 	paths := w.Config.Paths()
 	for i, l := range m.Layers {
 		what := "module"
@@ -243,6 +247,13 @@ func (a *app) reportWorkload(w *workload.Workload, asJSON bool) error {
 		}
 		r.Layers = append(r.Layers, layerReport{what, l.MediaType, l.Digest.String(), l.Size})
 	}
+	list, err := signature.ReadFile(signature.Beside(w.Path))
+	if err != nil {
+		r.SignatureError = err.Error()
+	}
+	for _, e := range list {
+		r.Signatures = append(r.Signatures, reportSignature(e, w.Digest))
+	}
 	if asJSON {
 		return a.printJSON(r)
 	}
@@ -250,6 +261,12 @@ func (a *app) reportWorkload(w *workload.Workload, asJSON bool) error {
 	fmt.Fprintf(a.stdout, "config       %s, %d bytes\n", m.Config.Digest, m.Config.Size)
 	for _, l := range r.Layers {
 		fmt.Fprintf(a.stdout, "layer        %s, %d bytes, %s\n", l.Digest, l.Size, oneLine(l.What))
+	}
+	for _, s := range r.Signatures {
+		fmt.Fprintf(a.stdout, "signature    %s\n", s)
+	}
+	if r.SignatureError != "" {
+		fmt.Fprintf(a.stdout, "signature    not one: %s\n", oneLine(r.SignatureError))
 	}
 	printConfig(a.stdout, w.Config)
 	for _, x := range w.Host.Args {

@@ -150,6 +150,12 @@ func SPIFFE(domain string, workload [32]byte) string {
 	return fmt.Sprintf("spiffe://%s/workload/%x", domain, workload)
 }
 
+// SignerSPIFFE is the default SPIFFE ID of what a signer (a key id) signs under a
+// name: the same for all its versions.
+func SignerSPIFFE(domain string, signer [32]byte, name string) string {
+	return fmt.Sprintf("spiffe://%s/signer/%x/%s", domain, signer, name)
+}
+
 // SPKI is a certificate's or request's SubjectPublicKeyInfo, hashed.
 func SPKI(der []byte) []byte {
 	h := sha256.Sum256(der)

@@ -83,6 +83,9 @@ func (s *Service) judge(r *request) Code {
 	if !s.o.AllowSimulated {
 		p.AllowSimulated = false
 	}
+	if r.signed != nil {
+		p.Workloads = []policy.Digest{r.digest[:]} // the signature names it
+	}
 	o := attest.Options{At: r.at, Policy: &p, Nonce: r.challenge, Purpose: evidence.PurposeEnrol, Seen: s.o.Seen}
 	if s.o.Collateral != nil {
 		o.Collateral = s.o.Collateral()
@@ -93,6 +96,9 @@ func (s *Service) judge(r *request) Code {
 	v.Checks = append(v.Checks, bound...)
 	if v.Claims != nil {
 		v.Checks = append(v.Checks, r.doc.Grant.platformCheck(v.Claims, false))
+	}
+	if r.signed != nil {
+		v.Checks = append(v.Checks, signedChecks(r.signed)...)
 	}
 	r.conclude()
 	switch v.Outcome {
@@ -179,33 +185,13 @@ func (r *request) configCheck() verdict.Check {
 // unknownWorkload is the verdict on a workload that nobody allowed: nothing is
 // judged.
 func unknownWorkload(r *request) *verdict.Verdict {
-	v := &verdict.Verdict{At: r.at.UTC(), Evidence: verdict.Digest(r.Request), Form: "PKCS#10 request", Advisories: []verdict.Advisory{},
-		Checks: []verdict.Check{verdict.Fail(verdict.Workload, r.subject, "a workload that this Steward allows").From("the Steward's policies").
-			Advise("donjon steward workload allow records it; one changed byte makes another workload")}}
-	v.Conclude()
-	return v
+	return unjudged(r, verdict.Fail(verdict.Workload, r.subject, "a workload that this Steward allows").From("the Steward's policies").
+		Advise("donjon steward workload allow records it; one changed byte makes another workload"))
 }
 
-// Dry judges stored evidence by a policy as enrolment would, but for what only a live
-// connection can show: the challenge, the exporter and the keys are not compared, and
-// are shown as not made. Nothing is recorded or released.
-func (s *Service) Dry(evidenceBytes []byte, d *Document) *verdict.Verdict {
-	p := *d.Policy
-	if !s.o.AllowSimulated {
-		p.AllowSimulated = false
-	}
-	o := attest.Options{At: s.o.Clock(), Policy: &p, Purpose: dryPurpose(evidenceBytes)}
-	p.Freshness = policy.FreshnessNone
-	if s.o.Collateral != nil {
-		o.Collateral = s.o.Collateral()
-	}
-	v := s.verifier.Verify(evidenceBytes, o)
-	if v.Claims != nil {
-		v.Checks = append(v.Checks, d.Grant.platformCheck(v.Claims, len(d.Grant.Platforms) > 0))
-		live := verdict.Skip(verdict.ChannelBinding, "no connection: this is a test of the policy", "a Keep that enrols shows it")
-		live.Informal = true
-		v.Checks = append(v.Checks, live)
-	}
+// unjudged is the verdict where one check decides before any evidence is looked at.
+func unjudged(r *request, c verdict.Check) *verdict.Verdict {
+	v := &verdict.Verdict{At: r.at.UTC(), Evidence: verdict.Digest(r.Request), Form: "PKCS#10 request", Advisories: []verdict.Advisory{}, Checks: []verdict.Check{c}}
 	v.Conclude()
 	return v
 }
