@@ -142,7 +142,7 @@ var table = []Info{
 	{KeyBinding, Genuineness, false, "the report binds the public key of the certificate or request"},
 	{Nonce, Genuineness, true, "the evidence was made for this verifier's nonce"},
 	{Purpose, Genuineness, false, "the evidence was made for this use"},
-	{ChannelBinding, Genuineness, true, "the evidence was made for this connection"},
+	{ChannelBinding, Genuineness, false, "the evidence was made for this connection"},
 	{SelfSignature, Genuineness, false, "the certificate or request is signed with the key it carries"},
 	{WorkloadBinding, Admission, true, "the hardware's host data names a workload, padded with zeros"},
 

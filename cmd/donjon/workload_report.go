@@ -44,6 +44,7 @@ type fileReport struct {
 	ClientCA   string `json:"client_ca,omitempty"`
 	ClientAuth string `json:"client_auth,omitempty"`
 	CA         string `json:"ca,omitempty"`
+	Evidence   bool   `json:"evidence,omitempty"`
 }
 
 type limitsReport struct {
@@ -72,7 +73,7 @@ func reportConfig(c *workload.Config) *configReport {
 		HostArgs: c.HostArgs, HostEnv: append([]string{}, c.HostEnv...),
 		Limits: limitsReport{c.Limits.Memory, int64(c.Limits.CPUTime), int64(c.Limits.WallTime), c.Limits.Output}}
 	for i, f := range guestFiles(c) {
-		r.Files = append(r.Files, fileReport{i, f.Kind, f.Name, f.Prot, f.Addr, f.Host, f.Port, f.ClientCA, f.ClientAuth, f.CA})
+		r.Files = append(r.Files, fileReport{i, f.Kind, f.Name, f.Prot, f.Addr, f.Host, f.Port, f.ClientCA, f.ClientAuth, f.CA, f.Evidence})
 	}
 	for _, d := range c.Data {
 		r.Data = append(r.Data, mountReport{Path: d.Path, Guest: d.Guest})
@@ -164,6 +165,9 @@ func describeFile(f workload.File) string {
 			s += ", asks clients for a certificate of " + f.ClientCA
 		case "require":
 			s += ", demands of clients a certificate of " + f.ClientCA
+		}
+		if f.Evidence {
+			s += ", the Keep itself answers for /.well-known/donjon/evidence"
 		}
 		return s
 	case "connect":

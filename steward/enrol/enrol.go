@@ -302,7 +302,7 @@ func (s *Service) answer(r *request, names []string, secrets protocol.Secrets, s
 		id = authority.SignerSPIFFE(s.o.TrustDomain, e.Signer.ID(), e.Name)
 	}
 	chain, err := s.o.Authority.Workload(authority.Leaf{Key: r.csr.key, DNS: names, SPIFFE: id,
-		Serial: bigInt(serial), NotAfter: until, Verdict: sha256.Sum256(r.detail), Head: head, Evidence: r.csr.cmw})
+		Serial: bigInt(serial), NotAfter: until, Verdict: sha256.Sum256(r.detail), Head: head, Evidence: r.csr.carried})
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/hex"
 	"errors"
@@ -23,6 +24,9 @@ import (
 const (
 	maxManifest = workload.MaxManifest
 	maxConfig   = workload.MaxConfig
+	// maxCarried bounds the evidence in a certificate, in bytes: usual TLS clients take
+	// chains of 100 KB at most.
+	maxCarried  = 32 << 10
 	sourceEnrol = "docs/steward-protocol.md, binding"
 )
 
@@ -32,6 +36,10 @@ type parsedRequest struct {
 	key  crypto.PublicKey
 	spki []byte
 	cmw  []byte // the value of id-pe-cmw
+	// carried is the evidence in both forms that a certificate carries, without the
+	// collateral that may be stapled to it: that is for judging now, ages apart from
+	// the evidence, and can be a hundred times its size.
+	carried []pkix.Extension
 	// nonce is what the evidence's claims say, before anything is verified: it only
 	// decides whether verifying is worth it.
 	nonce []byte
@@ -73,6 +81,13 @@ func parseRequest(der []byte) (parsedRequest, error) {
 		return parsedRequest{}, fmt.Errorf("the request's evidence: %w", err)
 	}
 	out.nonce = own.Nonce
+	e.Collateral = nil
+	if out.carried, err = evidence.CertificateExtensions(e); err != nil {
+		return parsedRequest{}, fmt.Errorf("the request's evidence: %w", err)
+	}
+	if n := len(out.carried[0].Value) + len(out.carried[1].Value); n > maxCarried {
+		return parsedRequest{}, fmt.Errorf("the request's evidence: %d bytes in a certificate, at most %d", n, maxCarried)
+	}
 	return out, nil
 }
 
