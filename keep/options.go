@@ -60,6 +60,8 @@ type Options struct {
 	NoCache  bool
 	Weak     bool
 	Verbose  bool
+	// attend is called once the Keep has spoken, and returns at once.
+	attend func(*link.Session)
 }
 
 // Outcome is how a Keep ended.

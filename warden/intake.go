@@ -50,7 +50,6 @@ func (w *warden) takeIn() (data []*os.File, err error) {
 	if err == nil {
 		w.identity.role = w.cfg.Role() // one of the configuration's
 		w.identity.signed = attached(w.offer.Signatures)
-		close(w.taken)
 	}
 	return data, err
 }
@@ -111,6 +110,12 @@ func (w *warden) takeBlobs(st io.Reader) (data []*os.File, err error) {
 	}
 	if w.args, w.env, err = w.cfg.Input(workload.HostInput{Args: w.offer.Args, Env: w.offer.Env, Role: w.offer.Role}); err != nil {
 		return nil, &refusedError{err.Error()}
+	}
+	if w.cfg.Builtin != "" {
+		if n := len(w.manifest.Layers); n > 0 {
+			return nil, &refusedError{fmt.Sprintf("the manifest has %d layers, wanted none: builtin = %q runs no module", n, w.cfg.Builtin)}
+		}
+		return nil, nil
 	}
 	names := w.cfg.Paths()
 	if len(w.manifest.Layers) != 1+len(names) {

@@ -27,6 +27,7 @@ const (
 // Config is a parsed, checked configuration. The zero value is the configuration
 // of a bare module.
 type Config struct {
+	Builtin   string // what runs in place of a module: BuiltinSealer; "": a module
 	Args      []string
 	Env       map[string]string
 	Files     []File
@@ -97,6 +98,7 @@ type Secret struct{ Name, Env, File string }
 
 // The raw forms are what TOML is decoded into.
 type rawConfig struct {
+	Builtin   string            `toml:"builtin,omitempty"`
 	Steward   string            `toml:"steward,omitempty"`
 	StewardCA string            `toml:"steward_ca,omitempty"`
 	Args      []string          `toml:"args,omitempty"`
@@ -228,7 +230,7 @@ func decodeStrictly(b []byte, file string, raw any, keys map[string][]string) er
 }
 
 func check(raw *rawConfig) (*Config, error) {
-	c := &Config{Args: raw.Args, Env: raw.Env, Steward: raw.Steward, StewardCA: raw.StewardCA,
+	c := &Config{Builtin: raw.Builtin, Args: raw.Args, Env: raw.Env, Steward: raw.Steward, StewardCA: raw.StewardCA,
 		HostArgs: raw.HostArgs, HostEnv: raw.HostEnv, TEE: raw.TEE, DebugLog: raw.DebugLog, Roles: raw.Roles, Collateral: raw.Collat}
 	if len(c.Args) > maxArgs || len(c.Env) > maxEnv || len(c.HostEnv) > maxMembers || len(c.TEE) > maxMembers {
 		return nil, fmt.Errorf("too many arguments or variables: at most %d and %d", maxArgs, maxEnv)
@@ -283,7 +285,10 @@ func check(raw *rawConfig) (*Config, error) {
 	if err := checkMounts(c, raw); err != nil {
 		return nil, err
 	}
-	return c, checkSteward(c, raw)
+	if err := checkSteward(c, raw); err != nil {
+		return nil, err
+	}
+	return c, checkBuiltin(c)
 }
 
 func text(what, s string) error {

@@ -113,7 +113,7 @@ func (c *Config) wardenPaths() []string {
 // the command line changed it, or when it was an Enarx.toml. Keys stand in a
 // fixed order, values that are the default are left out.
 func (c *Config) Encode() ([]byte, error) {
-	raw := rawConfig{Steward: c.Steward, StewardCA: c.StewardCA, Args: c.Args, Env: c.Env,
+	raw := rawConfig{Builtin: c.Builtin, Steward: c.Steward, StewardCA: c.StewardCA, Args: c.Args, Env: c.Env,
 		HostArgs: c.HostArgs, HostEnv: c.HostEnv, TEE: c.TEE, DebugLog: c.DebugLog, Roles: c.Roles, Collat: c.Collateral}
 	size := func(n uint64) string {
 		if n == 0 {

@@ -7,6 +7,10 @@ const configTemplate = `# What the Keep gives the workload beside this file, mai
 # file is measured: changing it changes the workload digest.
 # All keys: docs/workload.md. donjon config check says what it means.
 
+# Run a part of donjon-keep in place of main.wasm: sealer. Only tee may stand beside
+# it, so this is no setting here:
+# builtin = "sealer"
+
 # Parts that the workload can be run in; the host chooses one for each Keep
 # (donjon run --role), the Keep shows it. Entries with role = "..." are there in
 # that one alone.

@@ -161,7 +161,7 @@ func (a *app) keepProgram(named string) (string, error) {
 		named = abs
 	}
 	if st, err := os.Stat(named); err != nil || !st.Mode().IsRegular() {
-		return "", failHint(statusKeep, "make build makes it; --keep FILE names one", fmt.Errorf("no donjon-keep at %s", named))
+		return "", failHint(statusKeep, "make build makes it; --keep FILE or DONJON_KEEP names one", fmt.Errorf("no donjon-keep at %s", named))
 	}
 	return named, nil
 }

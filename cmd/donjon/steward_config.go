@@ -51,8 +51,8 @@ const stewardTemplate = `# A Steward's configuration; flags of donjon steward se
 #connections = 4096
 #client_connections = 512
 
-# How the keys that seal secrets are protected: file, passphrase or pkcs11. Keys that
-# are there are moved by donjon steward rotate --sealing-key --sealing KIND.
+# How the keys that seal secrets are protected: file, passphrase, pkcs11 or keep. Keys
+# that are there are moved by donjon steward rotate --sealing-key --sealing KIND.
 #[sealing]
 #kind = "pkcs11"
 #token = "pkcs11:token=steward;object=donjon-sealing?module-path=/usr/lib/softhsm/libsofthsm2.so"
@@ -62,6 +62,10 @@ const stewardTemplate = `# A Steward's configuration; flags of donjon steward se
 #pin_file = "/etc/donjon/pin"
 # Make the token's key where there is none yet, with the first sealing key.
 #create = false
+# Of the kind keep: the Keep that seals them, sim or vm; their processor is simulated,
+# which must be allowed by name (docs/sealer.md).
+#tee = "sim"
+#allow_simulated = false
 
 # Enarx's requests, under a CA of their own. They have no nonce and bind no workload.
 #[enarx]
@@ -92,6 +96,9 @@ type stewardFile struct {
 		Server  *string `toml:"server"`
 		PINFile *string `toml:"pin_file"`
 		Create  *bool   `toml:"create"`
+
+		TEE            *string `toml:"tee"`
+		AllowSimulated *bool   `toml:"allow_simulated"`
 	} `toml:"sealing"`
 	Enarx struct {
 		Enabled *bool   `toml:"enabled"`
@@ -179,6 +186,8 @@ func (f *serveFlags) merge(c *cobra.Command, dir string) (server.Limits, error) 
 	set("sealing-server", &f.sealing.Server, file.Sealing.Server)
 	set("sealing-pin-file", &f.sealing.PINFile, file.Sealing.PINFile)
 	toggle("sealing-create", &f.sealing.create, file.Sealing.Create)
+	set("sealing-tee", &f.sealing.TEE, file.Sealing.TEE)
+	toggle("sealing-allow-simulated", &f.sealing.AllowSimulated, file.Sealing.AllowSimulated)
 	toggle("allow-simulated", &f.allowSimulated, file.AllowSimulated)
 	toggle("enarx", &f.enarx, file.Enarx.Enabled)
 	toggle("enarx-kvm", &f.kvm, file.Enarx.KVM)

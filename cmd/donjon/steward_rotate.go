@@ -79,7 +79,9 @@ with the same settings in steward.toml or their flags.`,
 				err = st.rotateSealing(ctx)
 				if err == nil && move != nil {
 					what = "a new sealing key, protected by " + move.Kind + "; every secret is sealed under it, and those before were removed"
-					err = st.writeServing()
+					if err = st.writeServing(); err == nil && move.Kind == sealing.KindKeep {
+						a.recoveryHint(dir)
+					}
 				}
 			default:
 				err = st.authority.Rotate()

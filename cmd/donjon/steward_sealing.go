@@ -26,6 +26,10 @@ type sealingSettings struct {
 	Token   string `json:"token,omitempty"`    // PKCS#11 URI
 	Server  string `json:"server,omitempty"`   // instead of the URI's module-path
 	PINFile string `json:"pin_file,omitempty"` // a path, or fd:N
+	TEE     string `json:"tee,omitempty"`      // of a Keep
+	// AllowSimulated lets the Keep's processor be simulated.
+	AllowSimulated bool `json:"allow_simulated,omitempty"`
+
 	create  bool
 	pinFlag bool // PINFile was said on the command line
 }
@@ -34,20 +38,25 @@ type sealingSettings struct {
 const (
 	passphraseVariable = "DONJON_SEALING_PASSPHRASE_FILE"
 	pinVariable        = "DONJON_SEALING_PIN_FILE"
+	// keepVariable is of a passphrase beside the Keep: not the other one, for keys move
+	// from one to the other.
+	keepVariable = "DONJON_SEALING_KEEP_PASSPHRASE_FILE"
 )
 
 func (s *sealingSettings) register(c *cobra.Command) {
-	c.Flags().StringVar(&s.Kind, "sealing", "", "protect the keys that seal secrets by `KIND`: file, passphrase or pkcs11 (docs/steward.md)")
+	c.Flags().StringVar(&s.Kind, "sealing", "", "protect the keys that seal secrets by `KIND`: file, passphrase, pkcs11 or keep (docs/steward.md)")
 	c.Flags().StringVar(&s.Token, "sealing-token", "", "the key in a PKCS#11 token, a `URI`: pkcs11:token=…;object=…?module-path=…")
 	c.Flags().StringVar(&s.Server, "sealing-server", "", "p11-kit server that has the token, instead of a module (`ADDRESS`: unix:path=…)")
 	c.Flags().StringVar(&s.PINFile, "sealing-pin-file", "", "the token's PIN: a `FILE` only its owner can read, or fd:N")
 	c.Flags().BoolVar(&s.create, "sealing-create", false, "make the token's key where there is none yet, with the first sealing key")
+	c.Flags().StringVar(&s.TEE, "sealing-tee", "", "the Keep that seals them, of the kind keep: sim or vm")
+	c.Flags().BoolVar(&s.AllowSimulated, "sealing-allow-simulated", false, "believe a Keep whose processor is simulated, as sim's and vm's are")
 	_ = c.MarkFlagFilename("sealing-pin-file")
 }
 
 // given says whether any of the flags is.
 func (s *sealingSettings) given(c *cobra.Command) bool {
-	for _, name := range []string{"sealing", "sealing-token", "sealing-server", "sealing-pin-file", "sealing-create"} {
+	for _, name := range []string{"sealing", "sealing-token", "sealing-server", "sealing-pin-file", "sealing-create", "sealing-tee", "sealing-allow-simulated"} {
 		if c.Flags().Changed(name) {
 			s.pinFlag = c.Flags().Changed("sealing-pin-file")
 			return true
@@ -62,14 +71,22 @@ func (s *sealingSettings) settle(a *app) error {
 		switch {
 		case s.Token != "":
 			s.Kind = sealing.KindPKCS11
+		case s.TEE != "":
+			s.Kind = sealing.KindKeep
 		case a.getenv(passphraseVariable) != "":
 			s.Kind = sealing.KindPassphrase
 		default:
 			s.Kind = sealing.KindFile
 		}
 	}
+	if s.Kind != sealing.KindKeep && (s.TEE != "" || s.AllowSimulated) {
+		return usageError(fmt.Errorf("a Keep's TEE, and letting it be simulated, belong to sealing by keep, and found %s", s.Kind))
+	}
 	switch s.Kind {
-	case sealing.KindFile, sealing.KindPassphrase:
+	case sealing.KindFile, sealing.KindPassphrase, sealing.KindKeep:
+		if s.Kind == sealing.KindKeep && s.TEE != "sim" && s.TEE != "vm" {
+			return usageError(fmt.Errorf("sealing by keep: found the TEE %.40q, wanted sim or vm: no other Keep can seal in this release", s.TEE))
+		}
 		if s.Token+s.Server+s.PINFile != "" || s.create {
 			return usageError(fmt.Errorf("a token, its server, its PIN and making its key belong to sealing by pkcs11, and found %s", s.Kind))
 		}
@@ -85,7 +102,7 @@ func (s *sealingSettings) settle(a *app) error {
 			return failHint(statusUsage, "docs/steward.md, Sealing keys in a token", err)
 		}
 	default:
-		return usageError(fmt.Errorf("sealing: found %.40q, wanted file, passphrase or pkcs11", s.Kind))
+		return usageError(fmt.Errorf("sealing: found %.40q, wanted file, passphrase, pkcs11 or keep", s.Kind))
 	}
 	if s.PINFile != "" && !strings.HasPrefix(s.PINFile, "fd:") {
 		abs, err := filepath.Abs(s.PINFile)
@@ -122,25 +139,27 @@ func (s *sealingSettings) before(dir string) *sealingSettings {
 
 // sealingConfig reads what the settings name. nil: file, or passphrase where the
 // variable names one.
-func (a *app) sealingConfig(s *sealingSettings, keys string) (sealing.Config, error) {
+func (a *app) sealingConfig(s *sealingSettings, keys string) (c sealing.Config, err error) {
 	if s == nil {
 		s = &sealingSettings{}
 		if err := s.settle(a); err != nil {
 			return sealing.Config{}, err
 		}
 	}
-	c := sealing.Config{Kind: s.Kind, Dir: sealingDir(keys)}
+	c = sealing.Config{Kind: s.Kind, Dir: sealingDir(keys)}
 	switch s.Kind {
 	case sealing.KindPassphrase:
-		name := a.getenv(passphraseVariable)
-		if name == "" {
-			return c, failHint(statusUsage, passphraseVariable+" names the file that holds it", errors.New("sealing by passphrase needs one"))
-		}
-		b, err := readAtMost(name, 4096)
-		if err != nil {
+		if c.Passphrase, err = a.passphraseOf(passphraseVariable); err != nil {
 			return c, err
 		}
-		c.Passphrase = bytes.TrimSuffix(b, []byte("\n"))
+		if c.Passphrase == nil {
+			return c, failHint(statusUsage, passphraseVariable+" names the file that holds it", errors.New("sealing by passphrase needs one"))
+		}
+	case sealing.KindKeep:
+		c.Keep = a.sealerKeeps(s.TEE, s.AllowSimulated)
+		if c.Passphrase, err = a.passphraseOf(keepVariable); err != nil {
+			return c, err
+		}
 	case sealing.KindPKCS11:
 		uri, err := p11.ParseURI(s.Token)
 		if err != nil {
@@ -158,6 +177,23 @@ func (a *app) sealingConfig(s *sealingSettings, keys string) (sealing.Config, er
 		}
 	}
 	return c, nil
+}
+
+// passphraseOf is the passphrase in the file that a variable names, without its last
+// newline; nil: none.
+func (a *app) passphraseOf(variable string) ([]byte, error) {
+	if name := a.getenv(variable); name != "" {
+		return passphraseIn(name)
+	}
+	return nil, nil
+}
+
+func passphraseIn(file string) ([]byte, error) {
+	b, err := readAtMost(file, 4096)
+	if err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b, []byte("\n")), nil
 }
 
 // pinFrom reads the PIN from a descriptor that whoever started this program left open.
@@ -184,10 +220,18 @@ func (a *app) pinFrom(fd string) ([]byte, error) {
 
 // sealingError says what to do about keys that cannot be opened.
 func sealingError(err error, dir string) error {
-	hint := "where the sealing keys have a passphrase, " + passphraseVariable + " names the file that holds it"
+	hint := "where the sealing keys have a passphrase, " + passphraseVariable + " names the file that holds it; of one beside a Keep it is " + keepVariable
 	switch {
 	case errors.Is(err, sealing.ErrKind):
 		hint = "serve's [sealing] must say how the keys are protected; donjon steward rotate --sealing-key --sealing KIND moves them to another kind"
+	case errors.Is(err, sealing.ErrKeepRefused):
+		hint = "another donjon-keep (DONJON_KEEP names one), another machine, or simulated and not allowed by name? docs/sealer.md says what to do, and how a recovery copy is used"
+	case errors.Is(err, sealing.ErrKeep):
+		hint = "donjon -v says more; docs/sealer.md says how a recovery copy is used"
+		var own interface{ Hint() string }
+		if errors.As(err, &own) && own.Hint() != "" {
+			hint = own.Hint()
+		}
 	case errors.Is(err, p11.ErrPINNeeded):
 		hint = "--sealing-pin-file, pin_file in [sealing], or " + pinVariable + " names the file that holds it"
 	case errors.Is(err, p11.ErrPINBlocked):

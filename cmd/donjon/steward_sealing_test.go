@@ -24,12 +24,12 @@ const testToken = "pkcs11:token=steward;object=sealing?module-path=/nowhere.so"
 
 func TestSealingSettings(t *testing.T) {
 	a, _ := testApp()
-	for kind, s := range map[string]sealingSettings{"file": {}, "pkcs11": {Token: testToken, PINFile: "pin"}, "passphrase": {Kind: "passphrase"}} {
+	for kind, s := range map[string]sealingSettings{"file": {}, "pkcs11": {Token: testToken, PINFile: "pin"}, "passphrase": {Kind: "passphrase"}, "keep": {TEE: "sim"}} {
 		if err := s.settle(a); err != nil || s.Kind != kind || s.PINFile != "" && !filepath.IsAbs(s.PINFile) {
 			t.Errorf("found %+v, %v, wanted %s", s, err, kind)
 		}
 	}
-	for _, s := range []sealingSettings{{Kind: "hsm"}, {Kind: "keep"}, {Kind: "pkcs11"}, {Kind: "file", Token: testToken}, {PINFile: "pin"}, {create: true}, {Kind: "passphrase", Server: "unix:path=/x"},
+	for _, s := range []sealingSettings{{Kind: "hsm"}, {Kind: "keep"}, {Kind: "keep", TEE: "snp"}, {TEE: "vm", Token: testToken}, {Kind: "file", AllowSimulated: true}, {Kind: "keep", TEE: "sim", PINFile: "pin"}, {Kind: "pkcs11"}, {Kind: "file", Token: testToken}, {PINFile: "pin"}, {create: true}, {Kind: "passphrase", Server: "unix:path=/x"},
 		{Token: "pkcs11:token=a;object=b"}, {Token: testToken, Server: "unix:path=/x"}, {Token: "pkcs11:object=b?module-path=/x"}} {
 		if err := s.settle(a); err == nil {
 			t.Errorf("%+v was accepted", s)

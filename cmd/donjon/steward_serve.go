@@ -156,6 +156,9 @@ func (a *app) stewardServe(c *cobra.Command, f serveFlags) error {
 	if first {
 		a.nextCommands(dir, run.Listen)
 	}
+	if st.sealedFirst {
+		a.recoveryHint(dir)
+	}
 	notifySystemd("READY=1")
 	err = s.Serve(ctx, l, f.grace)
 	notifySystemd("STOPPING=1")

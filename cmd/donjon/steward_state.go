@@ -61,16 +61,18 @@ type stateOptions struct {
 
 // state is an open state folder.
 type state struct {
-	dir        string
-	serving    serving
-	authority  *authority.Authority
-	store      store.Store
-	ring       *sealing.Ring
-	names      authority.Names
-	collateral atomic.Pointer[collateral.Set]
-	enarx      *enrol.Enarx
-	limits     server.Limits
-	seen       collateral.HighWater // collateral, since the process began (THREATS T25)
+	dir       string
+	serving   serving
+	authority *authority.Authority
+	store     store.Store
+	ring      *sealing.Ring
+	// sealedFirst says that the first sealing key was made in a Keep now.
+	sealedFirst bool
+	names       authority.Names
+	collateral  atomic.Pointer[collateral.Set]
+	enarx       *enrol.Enarx
+	limits      server.Limits
+	seen        collateral.HighWater // collateral, since the process began (THREATS T25)
 }
 
 func (s *state) path(name string) string { return filepath.Join(s.dir, name) }
@@ -121,6 +123,21 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 	s.serving.Sealing = nil
 	if o.sealing != nil {
 		s.serving.Sealing = o.sealing.recorded()
+	}
+	if !o.create && notThere(filepath.Join(keys.Dir, sealing.Current)) {
+		// A verb knows no steward.toml: the first key would not be protected as that says.
+		return nil, failHint(statusFailed, "donjon steward serve --state "+dir+" makes the first", fmt.Errorf("%s holds no key that seals secrets", keys.Dir))
+	}
+	if keys.Keep != nil {
+		// Whoever lets policies admit simulated evidence has allowed this too.
+		keys.Keep.AllowSimulated = keys.Keep.AllowSimulated || s.serving.AllowSimulated
+		if keys.Lazy = !o.create && o.move == nil; keys.Lazy { // a verb that needs no key starts no Keep
+			keys.Keep.Use = a.saysWhy(keys.Keep.Use)
+		}
+		s.sealedFirst = notThere(filepath.Join(keys.Dir, sealing.Current))
+	}
+	if keys.From != nil && keys.From.Keep != nil {
+		keys.From.Keep.AllowSimulated = keys.From.Keep.AllowSimulated || s.serving.AllowSimulated
 	}
 	s.ring, err = sealing.Open(keys)
 	clear(keys.Token.PIN)

@@ -16,6 +16,7 @@ import (
 // configReport is a configuration in JSON: the effective one, defaults filled in.
 // Sizes are bytes, times are nanoseconds, 0 is no limit.
 type configReport struct {
+	Builtin   string         `json:"builtin,omitempty"` // what runs in place of a module
 	Args      []string       `json:"args"`
 	Env       []string       `json:"env"` // NAME=VALUE, as the workload sees it
 	Files     []fileReport   `json:"files"`
@@ -74,12 +75,12 @@ type secretReport struct {
 }
 
 func reportConfig(c *workload.Config) *configReport {
-	r := &configReport{Args: append([]string{}, c.Args...), Env: c.Environ(), Files: []fileReport{}, Data: []mountReport{},
+	r := &configReport{Builtin: c.Builtin, Args: append([]string{}, c.Args...), Env: c.Environ(), Files: []fileReport{}, Data: []mountReport{},
 		Scratch: []mountReport{}, HostDirs: []mountReport{}, Secrets: []secretReport{}, TEE: append([]string{}, c.TEE...),
 		Steward: c.Steward, StewardCA: c.StewardCA, DebugLog: c.DebugLog, Roles: c.Roles, Collateral: c.Collateral,
 		HostArgs: c.HostArgs, HostEnv: append([]string{}, c.HostEnv...),
 		Limits: limitsReport{c.Limits.Memory, int64(c.Limits.CPUTime), int64(c.Limits.WallTime), c.Limits.Output}}
-	for i, f := range c.Descriptors() {
+	for i, f := range guestFiles(c) {
 		r.Files = append(r.Files, fileReport{i, f.Kind, f.Name, f.Prot, f.Addr, f.Host, f.Port, f.ClientCA, f.ClientAuth, f.CA, f.Evidence, f.Attest, int64(f.MaxAge), f.PeerHeader, f.Role})
 	}
 	for _, d := range c.Data {
@@ -97,11 +98,22 @@ func reportConfig(c *workload.Config) *configReport {
 	return r
 }
 
+// guestFiles are the descriptors of the guest; a built-in has no guest.
+func guestFiles(c *workload.Config) []workload.File {
+	if c.Builtin != "" {
+		return nil
+	}
+	return c.Descriptors()
+}
+
 // printConfig says in words what a configuration asks for: one fact a line, its
 // kind in the first column.
 func printConfig(w io.Writer, c *workload.Config) {
 	line := func(kind, format string, args ...any) {
 		fmt.Fprintf(w, "%-12s %s\n", kind, oneLine(fmt.Sprintf(format, args...)))
+	}
+	if c.Builtin != "" {
+		line("built-in", "%s, a part of donjon-keep; no module runs", c.Builtin)
 	}
 	if len(c.Args) > 0 {
 		line("args", "%q", c.Args)
@@ -118,7 +130,7 @@ func printConfig(w io.Writer, c *workload.Config) {
 	if len(c.Roles) > 0 {
 		line("roles", "%s: the host chooses one for each Keep, which the evidence shows", strings.Join(c.Roles, ", "))
 	}
-	for i, f := range c.Descriptors() {
+	for i, f := range guestFiles(c) {
 		n := strconv.Itoa(i)
 		if c.Role() == "" && len(c.Roles) > 0 {
 			n = "?" // counted in each role on its own

@@ -18,7 +18,11 @@ const maxKeyFile = 4096
 // place writes a file whole or not at all, and waits for the disk. Without replace it
 // fails with fs.ErrExist where there is one.
 func (r *Ring) place(name string, content []byte, replace bool) error {
-	f, err := os.CreateTemp(r.dir, ".new-*") // 0600
+	return placeIn(r.dir, name, content, replace)
+}
+
+func placeIn(folder, name string, content []byte, replace bool) error {
+	f, err := os.CreateTemp(folder, ".new-*") // 0600
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrKeyFile, err)
 	}
@@ -26,13 +30,13 @@ func (r *Ring) place(name string, content []byte, replace bool) error {
 	_, err = f.Write(content)
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil && replace {
-		err = os.Rename(f.Name(), filepath.Join(r.dir, name))
+		err = os.Rename(f.Name(), filepath.Join(folder, name))
 	} else if err == nil {
-		err = os.Link(f.Name(), filepath.Join(r.dir, name))
+		err = os.Link(f.Name(), filepath.Join(folder, name))
 	}
 	if err == nil {
 		var dir *os.File
-		if dir, err = os.Open(r.dir); err == nil {
+		if dir, err = os.Open(folder); err == nil {
 			err = errors.Join(dir.Sync(), dir.Close())
 		}
 	}

@@ -10,7 +10,7 @@ const (
 	KindFile       = "file"       // 32 bytes in a file
 	KindPassphrase = "passphrase" // the same, encrypted with age under a passphrase
 	KindPKCS11     = "pkcs11"     // the same, encrypted under a key that stays in a PKCS#11 token
-	KindKeep       = "keep"       // sealed in a Keep: not yet
+	KindKeep       = "keep"       // the same, sealed in a Keep, which opens them
 )
 
 // Config says where the keys are, and how they are protected.
@@ -19,10 +19,14 @@ type Config struct {
 	// Dir holds the keys, mode 0700; it and a first key are made where there is none.
 	// It is not where the database is backed up to.
 	Dir        string
-	Passphrase []byte // of KindPassphrase; copied
+	Passphrase []byte // of KindPassphrase; of KindKeep one may stand before the Keep; copied
 	// WorkFactor is scrypt's logN. 0: 18, about a second. Tests take less.
 	WorkFactor int
 	Token      Token // of KindPKCS11
+	Keep       *Keep // of KindKeep
+	// Lazy lets Open succeed without reading the current key: that is read when something
+	// is sealed or opened.
+	Lazy bool
 	// From is the kind before, for a move to this one: keys of it still open what they
 	// sealed, and Rotate makes a key of the new kind. Of it Dir does not matter. nil: keys
 	// of another kind are refused, so that whoever can write to Dir cannot put in a key
@@ -43,7 +47,7 @@ type protector interface {
 }
 
 // extensions of the files, by kind.
-var extensions = map[string]string{KindFile: ".key", KindPassphrase: ".age", KindPKCS11: ".p11"}
+var extensions = map[string]string{KindFile: ".key", KindPassphrase: ".age", KindPKCS11: ".p11", KindKeep: ".keep"}
 
 func protect(c Config) (protector, error) {
 	switch c.Kind {
@@ -53,8 +57,10 @@ func protect(c Config) (protector, error) {
 		return newPassphrase(c)
 	case KindPKCS11:
 		return newToken(c)
+	case KindKeep:
+		return newKeepProtector(c)
 	}
-	return nil, fmt.Errorf("%w: keys of the kind %q, only %s, %s and %s", ErrNotSupported, c.Kind, KindFile, KindPassphrase, KindPKCS11)
+	return nil, fmt.Errorf("%w: keys of the kind %q, only %s, %s, %s and %s", ErrNotSupported, c.Kind, KindFile, KindPassphrase, KindPKCS11, KindKeep)
 }
 
 // plain is KindFile.

@@ -20,6 +20,7 @@ import (
 // many processes: what another one adds is found.
 type Ring struct {
 	dir  string
+	lazy bool
 	by   protector
 	from protector // nil: no move
 
@@ -28,12 +29,13 @@ type Ring struct {
 	keys    map[string][]byte
 }
 
-const currentFile = "current"
+// Current is the name of the file that names the key that seals.
+const Current = "current"
 
 // Open opens the keys. Errors: ErrNotSupported, ErrKeyFile, ErrKind, ErrPassphrase,
-// ErrWeak, ErrToken, ErrPIN, ErrTokenKey.
+// ErrWeak, ErrToken, ErrPIN, ErrTokenKey, ErrKeep, ErrKeepRefused.
 func Open(c Config) (*Ring, error) {
-	r := &Ring{dir: c.Dir, keys: map[string][]byte{}}
+	r := &Ring{dir: c.Dir, lazy: c.Lazy, keys: map[string][]byte{}}
 	var err error
 	if r.by, err = protect(c); err != nil {
 		return nil, err
@@ -64,7 +66,11 @@ func (r *Ring) open() error {
 	if errors.Is(err, fs.ErrNotExist) {
 		id, err = r.first()
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case r.lazy:
+		_, _, err = r.find(id)
+	default:
 		_, err = r.key(id)
 	}
 	return err
@@ -96,12 +102,12 @@ func (r *Ring) first() (string, error) {
 	case 1: // the first start ended here
 		id = ids[0]
 	default:
-		err = fmt.Errorf("%w: %s holds %d keys, and no file %q with the id of the one that seals", ErrKeyFile, r.dir, len(ids), currentFile)
+		err = fmt.Errorf("%w: %s holds %d keys, and no file %q with the id of the one that seals", ErrKeyFile, r.dir, len(ids), Current)
 	}
 	if err != nil {
 		return "", err
 	}
-	return id, r.place(currentFile, []byte(id+"\n"), false)
+	return id, r.place(Current, []byte(id+"\n"), false)
 }
 
 // add makes a key and its file.
@@ -136,13 +142,13 @@ func validID(id string) bool {
 
 // KeyID is the current key's, as the folder says now.
 func (r *Ring) KeyID() (string, error) {
-	b, err := readPrivate(filepath.Join(r.dir, currentFile))
+	b, err := readPrivate(filepath.Join(r.dir, Current))
 	if err != nil {
 		return "", err
 	}
 	id := strings.TrimSuffix(string(b), "\n")
 	if !validID(id) {
-		return "", fmt.Errorf("%w: %s names no key", ErrKeyFile, filepath.Join(r.dir, currentFile))
+		return "", fmt.Errorf("%w: %s names no key", ErrKeyFile, filepath.Join(r.dir, Current))
 	}
 	return id, nil
 }
@@ -277,7 +283,7 @@ func (r *Ring) Rotate() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return id, r.place(currentFile, []byte(id+"\n"), true)
+	return id, r.place(Current, []byte(id+"\n"), true)
 }
 
 // Retire deletes an old key for good. The caller has made sure that nothing is sealed

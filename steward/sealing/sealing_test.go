@@ -175,7 +175,7 @@ func TestFiles(t *testing.T) {
 	r := must(t, c)
 	id, _ := r.KeyID()
 	path := filepath.Join(c.Dir, id+".key")
-	for _, p := range []string{path, filepath.Join(c.Dir, currentFile)} {
+	for _, p := range []string{path, filepath.Join(c.Dir, Current)} {
 		if st, err := os.Stat(p); err != nil || st.Mode().Perm() != 0o600 {
 			t.Fatal(p, st.Mode(), err)
 		}
@@ -213,16 +213,16 @@ func TestFiles(t *testing.T) {
 	_ = os.WriteFile(path, good, 0o600)
 	must(t, c)
 	// The first start ended before it said which key is current.
-	_ = os.Remove(filepath.Join(c.Dir, currentFile))
+	_ = os.Remove(filepath.Join(c.Dir, Current))
 	if again, err := must(t, c).KeyID(); again != id {
 		t.Fatal(again, err)
 	}
 	if _, err := r.Rotate(); err != nil {
 		t.Fatal(err)
 	}
-	_ = os.Remove(filepath.Join(c.Dir, currentFile))
+	_ = os.Remove(filepath.Join(c.Dir, Current))
 	refused("two keys and no current one")
-	_ = os.WriteFile(filepath.Join(c.Dir, currentFile), []byte("../x"), 0o600)
+	_ = os.WriteFile(filepath.Join(c.Dir, Current), []byte("../x"), 0o600)
 	refused("a current key of a hostile name")
 }
 

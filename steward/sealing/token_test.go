@@ -110,7 +110,7 @@ func TestTokenFiles(t *testing.T) {
 	}
 	b, _ := os.ReadFile(filepath.Join(c.Dir, other+".p11"))
 	write(t, path, string(b))
-	write(t, filepath.Join(c.Dir, currentFile), id)
+	write(t, filepath.Join(c.Dir, Current), id)
 	refused(t, "another key's file", c, ErrKeyFile)
 	write(t, path, string(good))
 	if plain, err := must(t, c).Open(sealed, nil); err != nil || string(plain) != "secret" {
@@ -119,7 +119,7 @@ func TestTokenFiles(t *testing.T) {
 	// Somebody who writes to the folder puts in a key that he knows.
 	known := bytes.Repeat([]byte{7}, keySize)
 	write(t, filepath.Join(c.Dir, keyID(known)+".key"), string(known))
-	write(t, filepath.Join(c.Dir, currentFile), keyID(known))
+	write(t, filepath.Join(c.Dir, Current), keyID(known))
 	refused(t, "a key that is known", c, ErrKind)
 	if _, _, err := r.Seal(nil, nil); !errors.Is(err, ErrKind) {
 		t.Errorf("a running server seals under a key that is known: %v", err)
