@@ -318,19 +318,21 @@ func TestT13MirrorsAndRelays(t *testing.T) {
 			"keep.toml":   l.peerPolicy(t, sameWorkload)})
 		l.run(t, w, at(port)).refusedBy(t, "check channel-binding failed: found this Keep's own key or instance")
 	})
-	port := portOf(t)
-	w := l.workload(t, "relay", map[string]string{"Donjon.toml": twoRoles(port),
-		"alice.toml": l.peerPolicy(t, sameWorkload+"peer_role = \"alice\""), "bob.toml": l.peerPolicy(t, sameWorkload+"peer_role = \"bob\"")})
+	between := func(port int) *workload.Workload {
+		return l.workload(t, "relay", map[string]string{"Donjon.toml": twoRoles(port),
+			"alice.toml": l.peerPolicy(t, sameWorkload+"peer_role = \"alice\""), "bob.toml": l.peerPolicy(t, sameWorkload+"peer_role = \"bob\"")})
+	}
 	t.Run("the host between", func(t *testing.T) {
-		to := portOf(t)
-		bob := l.run(t, in(t, w, "bob"), at(to))
-		bob.address(t)
 		cert := newAuthority(t).issue(t, "localhost", time.Now().Add(time.Hour))
-		in1, err := tls.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port), &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{atls.Protocol}, ClientAuth: tls.RequireAnyClientCert})
+		in1, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{atls.Protocol}, ClientAuth: tls.RequireAnyClientCert})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer in1.Close()
+		w := between(in1.Addr().(*net.TCPAddr).Port)
+		to := portOf(t)
+		bob := l.run(t, in(t, w, "bob"), at(to))
+		bob.address(t)
 		passed := make(chan int64, 1)
 		go func() {
 			c, err := in1.Accept()
@@ -362,6 +364,8 @@ func TestT13MirrorsAndRelays(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		port := portOf(t)
+		w := between(port)
 		as := in(t, w, "bob")
 		bob := l.run(t, as, func(o *keep.Options) {
 			at(port)(o)
