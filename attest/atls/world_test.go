@@ -1,6 +1,7 @@
 package atls
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -11,6 +12,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/hex"
 	"errors"
+	"io"
 	"math/big"
 	"net"
 	"slices"
@@ -238,3 +240,42 @@ func looksAway(ctx context.Context, p Proof, o attest.Options) (*verdict.Verdict
 }
 
 func none(context.Context, Proof, attest.Options) (*verdict.Verdict, error) { return nil, nil }
+
+// listen is a server of k's on this machine. serve gets every byte that TLS gives it, of
+// the protocol too: it is below Attest.
+func listen(t *testing.T, k *keep, serve func(io.ReadWriter)) (address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			raw, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				conn := tls.Server(raw, k.server().TLS(k.tls()))
+				defer conn.Close()
+				if conn.Handshake() != nil {
+					return
+				}
+				state := conn.ConnectionState()
+				var head bytes.Buffer
+				_, b, err := read(io.TeeReader(conn, &head), kindRequest)
+				if err != nil {
+					return
+				}
+				q, _ := decodeRequest(b)
+				_ = prove(context.Background(), k, conn, &state, q.Nonce, RoleServer, kindEvidence, nil)
+				serve(struct {
+					io.Reader
+					io.Writer
+				}{io.MultiReader(&head, conn), conn})
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
