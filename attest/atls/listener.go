@@ -85,7 +85,9 @@ func (l *Listener) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, u := range l.pending {
-		_ = u.raw.Close()
+		if !u.made { // else it is Accept's, or ends by itself
+			_ = u.raw.Close()
+		}
 	}
 	return err
 }
