@@ -295,3 +295,34 @@ func TestOffer(t *testing.T) {
 		}
 	}
 }
+
+// A busy Keep is asked again: within the time allowed, and no longer.
+func TestBusyIsAskedAgain(t *testing.T) {
+	s := newSilicon(t)
+	k := newKeep(t, s, 1)
+	for _, times := range []int32{2, 1 << 30} {
+		var asked atomic.Int32
+		l := listener(t, k)
+		l.Server = &Server{Prover: proverFunc(func(ctx context.Context, nonce, exporter []byte) (Proof, error) {
+			if asked.Add(1) <= times {
+				return Proof{}, ErrBusy
+			}
+			return k.Prove(ctx, nonce, exporter)
+		})}
+		go echo(l)
+		d := Dialer{Config: admits(t, s, k)}
+		if times > 2 {
+			d.Timeout = 300 * time.Millisecond
+		}
+		c, err := d.DialContext(context.Background(), "tcp", l.Addr().String())
+		switch {
+		case times == 2 && err != nil:
+			t.Error(err)
+		case times > 2 && (err == nil || c != nil || !errors.Is(err, ErrBusy) && !errors.Is(err, context.DeadlineExceeded)):
+			t.Errorf("found %v", err)
+		}
+		if n := asked.Load(); n < 2 || times == 2 && n != 3 || n > 20 {
+			t.Errorf("asked %d times", n)
+		}
+	}
+}
