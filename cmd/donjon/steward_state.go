@@ -47,12 +47,16 @@ type serving struct {
 	AllowSimulated bool     `json:"allow_simulated"`
 	TrustDomain    string   `json:"trust_domain"`
 	Database       string   `json:"database,omitempty"` // a PostgreSQL URL; "": steward.db
+
+	Sealing *sealingSettings `json:"sealing,omitempty"` // nil: file or passphrase
 }
 
 // stateOptions say how a state folder is opened.
 type stateOptions struct {
-	create  bool     // make what is not there
-	serving *serving // nil: as serve was last started
+	create  bool             // make what is not there
+	serving *serving         // nil: as serve was last started
+	sealing *sealingSettings // nil: as in serving
+	move    *sealingSettings // to these, from those; nil: no move
 }
 
 // state is an open state folder.
@@ -98,16 +102,31 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 	if s.authority, err = authority.Open(authority.Options{Dir: s.path(stewardKeys)}); err != nil {
 		return nil, fail(statusFailed, err)
 	}
-	passphrase, err := a.sealingPassphrase()
+	if o.sealing == nil {
+		o.sealing = s.serving.Sealing
+	}
+	if o.move != nil && o.sealing == nil {
+		o.sealing = o.move.before(sealingDir(s.path(stewardKeys)))
+	}
+	keys, err := a.sealingConfig(o.sealing, s.path(stewardKeys))
+	if err == nil && o.move != nil {
+		from := keys
+		keys, err = a.sealingConfig(o.move, s.path(stewardKeys))
+		keys.From = &from
+		o.sealing = o.move
+	}
 	if err != nil {
 		return nil, err
 	}
-	kind := sealing.KindFile
-	if passphrase != nil {
-		kind = sealing.KindPassphrase
+	s.serving.Sealing = nil
+	if o.sealing != nil {
+		s.serving.Sealing = o.sealing.recorded()
 	}
-	if s.ring, err = sealing.Open(sealing.Config{Kind: kind, Dir: sealingDir(s.path(stewardKeys)), Passphrase: passphrase}); err != nil {
-		return nil, failHint(statusFailed, "where the sealing keys have a passphrase, "+passphraseVariable+" names the file that holds it", fmt.Errorf("the keys that seal secrets: %w", err))
+	s.ring, err = sealing.Open(keys)
+	clear(keys.Token.PIN)
+	clear(keys.Passphrase)
+	if err != nil {
+		return nil, sealingError(err, keys.Dir)
 	}
 	if s.serving.Database != "" {
 		s.store, err = store.OpenPostgres(ctx, s.serving.Database, store.Options{})
@@ -195,6 +214,10 @@ func (s *state) publish() error {
 			return err
 		}
 	}
+	return s.writeServing()
+}
+
+func (s *state) writeServing() error {
 	b, err := json.MarshalIndent(s.serving, "", "  ")
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 // Package sealing keeps secrets unreadable in a database: they are sealed with
-// AES-256-GCM under a key that the database does not hold. The key is in a file, or in
-// a file under a passphrase (age, scrypt). Keys have ids, and a new one can take over
+// AES-256-GCM under a key that the database does not hold. The key is in a file, in a
+// file under a passphrase (age, scrypt), or in a file under a key that stays in a
+// PKCS#11 token. Keys have ids, and a new one can take over
 // while what the old ones sealed is sealed again.
 //
 // What is sealed is stored by steward/store. How secrets travel to a Keep is
@@ -45,6 +46,10 @@ var (
 	ErrKeyUnknown   = errors.New("sealing: the key is not here")
 	ErrKeyFile      = errors.New("sealing: the key file cannot be used")
 	ErrPassphrase   = errors.New("sealing: the passphrase does not open the key")
+	ErrKind         = errors.New("sealing: the key is of another kind")
+	ErrToken        = errors.New("sealing: the token cannot be used")
+	ErrTokenKey     = errors.New("sealing: the token's key cannot be used")
+	ErrPIN          = errors.New("sealing: the token's PIN cannot be used")
 	ErrWeak         = errors.New("sealing: the passphrase is too short")
 	ErrTooLarge     = errors.New("sealing: too large")
 	ErrNotSupported = errors.New("sealing: not supported yet")
