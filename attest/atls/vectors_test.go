@@ -353,3 +353,38 @@ func TestVectorClaims(t *testing.T) {
 		}
 	}
 }
+
+// The worked example of the documentation is the vectors'.
+func TestDocumentedExample(t *testing.T) {
+	text := string(must(os.ReadFile("../../docs/attested-connections.md")))
+	v := readVectors(t)
+	known := map[string]string{}
+	for _, m := range v.Messages {
+		known[m.Name] = m.Hex
+	}
+	for _, e := range v.Exporters {
+		known[string(e.Role)] = e.Value
+	}
+	for _, c := range v.Claims {
+		known[c.Name] = c.Hex
+	}
+	n := 0
+	for _, block := range strings.Split(text, "```vectors\n")[1:] {
+		block, _, _ = strings.Cut(block, "```")
+		for line := range strings.Lines(block) {
+			name, hex, _ := strings.Cut(strings.TrimSpace(line), ": ")
+			if known[name] != hex || hex == "" {
+				t.Errorf("%s: found %s, wanted %s", name, hex, known[name])
+			}
+			n++
+		}
+	}
+	if n != 10 {
+		t.Errorf("found %d lines", n)
+	}
+	for _, word := range []string{ExporterLabel, Protocol, RefuseBusy, RefuseMalformed, RefuseVerdict, RefuseEvidence, RefuseInternal} {
+		if !strings.Contains(text, "`"+word+"`") {
+			t.Errorf("%s is not in it", word)
+		}
+	}
+}
