@@ -163,10 +163,11 @@ func TestNoResumption(t *testing.T) {
 	}
 	// A client that would: the server gives none.
 	greedy := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{Protocol}, ClientSessionCache: tls.NewLRUClientSessionCache(8), ServerName: "keep"}
+	never := k.server().TLS(k.tls()) // one for both: its tickets would hold
 	for range 2 {
 		near, far := connected(t)
 		go func() {
-			conn := tls.Server(far, k.server().TLS(k.tls()))
+			conn := tls.Server(far, never)
 			_, _ = k.server().Attest(context.Background(), conn)
 			_ = conn.Close()
 		}()
@@ -191,10 +192,15 @@ func TestNoResumption(t *testing.T) {
 			done <- err
 		}()
 		conn := tls.Client(near, greedy)
+		_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
 		_ = conn.Handshake()
+		if conn.ConnectionState().DidResume { // nor by the client
+			if _, err := client.attest(context.Background(), conn); failedCodes(err) != "protocol" {
+				t.Errorf("found %v", err)
+			}
+		}
 		_ = write(conn, kindRequest, request{Nonce: make([]byte, NonceSize)})
 		_ = write(conn, kindAccept, accept{})
-		_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
 		_, _ = conn.Read(make([]byte, 1))
 		last = <-done
 		_ = conn.Close()

@@ -293,6 +293,22 @@ func TestOffer(t *testing.T) {
 				t.Errorf("asked for %q: found %q, %v", x.asks, conn.ConnectionState().NegotiatedProtocol, err)
 			}
 		}
+		// TLS 1.2 is for ordinary clients, where of allows it.
+		for _, x := range []struct {
+			asks []string
+			ok   bool
+		}{{[]string{Protocol}, false}, {[]string{"http/1.1"}, true}} {
+			near, far := connected(t)
+			go func() {
+				if tls.Server(far, offer).Handshake() != nil {
+					_ = far.Close()
+				}
+			}()
+			conn := tls.Client(near, &tls.Config{InsecureSkipVerify: true, NextProtos: x.asks, MaxVersion: tls.VersionTLS12})
+			if err := conn.Handshake(); (err == nil) != x.ok {
+				t.Errorf("TLS 1.2 asked for %q: found %v", x.asks, err)
+			}
+		}
 	}
 }
 
