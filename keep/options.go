@@ -30,6 +30,7 @@ type Ceilings struct {
 // Options say how a Keep is supervised.
 type Options struct {
 	Workload       *workload.Workload
+	Signatures     [][]byte // that stand beside it, for the Keep's Steward
 	Machine        Machine
 	TEE            string
 	Silicon        Silicon

@@ -301,7 +301,7 @@ func (f *fed) Write(p []byte) (int, error) { return len(p), nil }
 func (f *fed) Close() error                { return nil }
 
 func FuzzRecords(f *testing.F) {
-	f.Add(Marshal(Offer{Manifest: []byte("{}"), MaxMemory: 1, MaxCPU: 2, TEE: "sim", Args: []string{"a", ""}, Env: []string{"K=V"}}))
+	f.Add(Marshal(Offer{Manifest: []byte("{}"), MaxMemory: 1, MaxCPU: 2, TEE: "sim", Args: []string{"a", ""}, Env: []string{"K=V"}, Signatures: [][]byte{{1}, {}}}))
 	f.Add(Marshal(Exit{Kind: 1}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, v := range []any{new(Offer), new(Exit), new(PortReply), new(ReportReply), new(BlobRequest), new(Conn), new(LogLine), new(EvidenceReply)} {

@@ -60,6 +60,9 @@ type Offer struct {
 	// Terminals says behind which of stdin, stdout and stderr (bits 0 to 2) a
 	// person sits: the host's word, and no more than a manner of speaking.
 	Terminals uint8 `cbor:"10,keyasint,omitempty"`
+	// Signatures are what stands beside the workload, for its Steward, at most 8 of 4
+	// KiB each (steward/protocol): the warden passes them on and believes none.
+	Signatures [][]byte `cbor:"11,keyasint,omitempty"`
 }
 
 // PortRequest names a descriptor of the configuration by its position in files

@@ -29,6 +29,9 @@ func (w *warden) takeIn() (data []*os.File, err error) {
 	if err := link.ReadRecord(st, link.MaxOfferRecord, &w.offer); err != nil {
 		return nil, fmt.Errorf("warden: the host's offer: %w", err)
 	}
+	if err := checkSignatures(w.offer.Signatures); err != nil {
+		return nil, err
+	}
 	if err := w.CheckSandbox(w.offer.Weak); err != nil {
 		return nil, err
 	}

@@ -65,14 +65,8 @@ func newSite(t *testing.T, from provider) *site {
 	t.Cleanup(func() {
 		_, _ = host.Close(), g.Close()
 		_, _ = ours.Close(), theirs.Close()
-		for {
-			select {
-			case f, ok := <-s.guest:
-				if !ok {
-					return
-				}
-				_ = f.Close()
-			}
+		for f := range s.guest {
+			_ = f.Close()
 		}
 	})
 	go func() {

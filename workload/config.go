@@ -54,6 +54,7 @@ type File struct {
 	ClientCA   string // listen, tls: authorities of client certificates, a PEM file
 	ClientAuth string // listen, tls: none, request, require
 	CA         string // connect, tls: the peer's authorities instead of Mozilla's
+	Evidence   bool   // listen, tls: the Keep answers for its evidence by HTTP/1.1
 }
 
 // Limits bound a workload; 0 is no limit of the configuration's own.
@@ -118,6 +119,7 @@ type rawFile struct {
 	ClientCA   string `toml:"client_ca,omitempty"`
 	ClientAuth string `toml:"client_auth,omitempty"`
 	CA         string `toml:"ca,omitempty"`
+	Evidence   bool   `toml:"evidence,omitempty"`
 }
 
 type rawMount struct {

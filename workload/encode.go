@@ -124,7 +124,7 @@ func (c *Config) Encode() ([]byte, error) {
 		files := []rawFile{}
 		for _, f := range c.Files {
 			r := rawFile{Kind: f.Kind, Name: f.Name, Prot: f.Prot, Addr: f.Addr, Host: f.Host,
-				ClientCA: f.ClientCA, ClientAuth: f.ClientAuth, CA: f.CA}
+				ClientCA: f.ClientCA, ClientAuth: f.ClientAuth, CA: f.CA, Evidence: f.Evidence}
 			if f.Kind == "listen" || f.Kind == "connect" {
 				port := int64(f.Port)
 				r.Port = &port

@@ -55,6 +55,9 @@ kind = "stderr"
 # or require.
 #client_ca = "clients.pem"
 #client_auth = "require"
+# The Keep gives its evidence at /.well-known/donjon/evidence, beside a workload that
+# speaks HTTP/1.1.
+#evidence = true
 
 # One connection out. Without ca the peer must be known to Mozilla's roots.
 #[[files]]

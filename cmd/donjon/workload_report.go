@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/donjon-tee/donjon/workload"
+	"github.com/donjon-tee/donjon/workload/signature"
 )
 
 // configReport is a configuration in JSON: the effective one, defaults filled in.
@@ -42,6 +43,7 @@ type fileReport struct {
 	ClientCA   string `json:"client_ca,omitempty"`
 	ClientAuth string `json:"client_auth,omitempty"`
 	CA         string `json:"ca,omitempty"`
+	Evidence   bool   `json:"evidence,omitempty"`
 }
 
 type limitsReport struct {
@@ -70,7 +72,7 @@ func reportConfig(c *workload.Config) *configReport {
 		HostArgs: c.HostArgs, HostEnv: append([]string{}, c.HostEnv...),
 		Limits: limitsReport{c.Limits.Memory, int64(c.Limits.CPUTime), int64(c.Limits.WallTime), c.Limits.Output}}
 	for i, f := range c.Descriptors() {
-		r.Files = append(r.Files, fileReport{i, f.Kind, f.Name, f.Prot, f.Addr, f.Host, f.Port, f.ClientCA, f.ClientAuth, f.CA})
+		r.Files = append(r.Files, fileReport{i, f.Kind, f.Name, f.Prot, f.Addr, f.Host, f.Port, f.ClientCA, f.ClientAuth, f.CA, f.Evidence})
 	}
 	for _, d := range c.Data {
 		r.Data = append(r.Data, mountReport{Path: d.Path, Guest: d.Guest})
@@ -152,6 +154,9 @@ func describeFile(f workload.File) string {
 		case "require":
 			s += ", demands of clients a certificate of " + f.ClientCA
 		}
+		if f.Evidence {
+			s += ", the Keep itself answers for /.well-known/donjon/evidence"
+		}
 		return s
 	case "connect":
 		s := fmt.Sprintf("connection %q to %s, %s", f.Name, net.JoinHostPort(f.Host, strconv.Itoa(int(f.Port))), describeProt(f.Prot))
@@ -204,6 +209,9 @@ type workloadReport struct {
 	// What the flags gave and the digest does not cover (host_args, host_env).
 	UnmeasuredArgs []string `json:"unmeasured_args,omitempty"`
 	UnmeasuredEnv  []string `json:"unmeasured_env,omitempty"`
+	// What stands beside the workload, which the digest does not cover.
+	Signatures     []signatureReport `json:"signatures"`
+	SignatureError string            `json:"signature_error,omitempty"` // the file is not in its form
 }
 
 type layerReport struct {
@@ -222,7 +230,7 @@ func (a *app) reportWorkload(w *workload.Workload, asJSON bool) error {
 	}
 	r := workloadReport{Kind: "workload", Path: w.Path, Digest: w.Digest.String(), Manifest: w.Manifest,
 		Text: string(w.Manifest), ConfigTOML: string(w.ConfigBytes), Config: reportConfig(w.Config),
-		UnmeasuredArgs: w.Host.Args, UnmeasuredEnv: w.Host.Env}
+		UnmeasuredArgs: w.Host.Args, UnmeasuredEnv: w.Host.Env, Signatures: []signatureReport{}}
 	paths := w.Config.Paths()
 	for i, l := range m.Layers {
 		what := "module"
@@ -231,6 +239,13 @@ func (a *app) reportWorkload(w *workload.Workload, asJSON bool) error {
 		}
 		r.Layers = append(r.Layers, layerReport{what, l.MediaType, l.Digest.String(), l.Size})
 	}
+	list, err := signature.ReadFile(signature.Beside(w.Path))
+	if err != nil {
+		r.SignatureError = err.Error()
+	}
+	for _, e := range list {
+		r.Signatures = append(r.Signatures, reportSignature(e, w.Digest))
+	}
 	if asJSON {
 		return a.printJSON(r)
 	}
@@ -238,6 +253,12 @@ func (a *app) reportWorkload(w *workload.Workload, asJSON bool) error {
 	fmt.Fprintf(a.stdout, "config       %s, %d bytes\n", m.Config.Digest, m.Config.Size)
 	for _, l := range r.Layers {
 		fmt.Fprintf(a.stdout, "layer        %s, %d bytes, %s\n", l.Digest, l.Size, oneLine(l.What))
+	}
+	for _, s := range r.Signatures {
+		fmt.Fprintf(a.stdout, "signature    %s\n", s)
+	}
+	if r.SignatureError != "" {
+		fmt.Fprintf(a.stdout, "signature    not one: %s\n", oneLine(r.SignatureError))
 	}
 	printConfig(a.stdout, w.Config)
 	for _, x := range w.Host.Args {
