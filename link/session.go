@@ -25,7 +25,7 @@ const (
 	maxPendingHard = 2 << 20
 	// acceptBacklog is how many streams opened by the other side may wait for
 	// Accept; more are reset as busy.
-	acceptBacklog = 256
+	acceptBacklog = MaxStreams
 )
 
 // A Session multiplexes streams over one channel. Its methods may be used from
