@@ -105,7 +105,7 @@ type Server struct {
 	o        Options
 	identity *identity
 	enrol    *enrol.Service
-	metrics  *metrics
+	metrics  *counters
 	clients  *buckets
 	public   *buckets
 	everyone *buckets
@@ -142,7 +142,7 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	if s.enrol, err = enrol.New(ctx, e); err != nil {
 		return nil, err
 	}
-	s.metrics = newMetrics(s)
+	s.metrics = newCounters(s)
 	s.handler = s.routes()
 	return s, nil
 }
