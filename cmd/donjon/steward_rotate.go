@@ -91,9 +91,15 @@ func (s *state) rotateSealing(ctx context.Context) error {
 	if err := s.reseal(ctx, current); err != nil {
 		return err
 	}
+	if err := s.reprove(ctx, current); err != nil {
+		return err
+	}
 	// Whoever sealed under the key before and has not stored it yet.
 	time.Sleep(2 * time.Second)
 	if err := s.reseal(ctx, current); err != nil {
+		return err
+	}
+	if err := s.reprove(ctx, current); err != nil {
 		return err
 	}
 	ids, err := s.ring.KeyIDs()
@@ -108,6 +114,16 @@ func (s *state) rotateSealing(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// reprove authenticates under the current key the rows that another one did.
+func (s *state) reprove(ctx context.Context, current string) error {
+	for {
+		n, err := s.store.Reprove(ctx, current, store.MaxPage, store.Actor{Who: "local", At: time.Now()})
+		if err != nil || n == 0 {
+			return err
+		}
+	}
 }
 
 // reconfirm makes the MACs of a secret's confirmations under the current key. One that

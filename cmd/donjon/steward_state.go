@@ -17,6 +17,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/donjon-tee/donjon/attest/collateral"
 	"github.com/donjon-tee/donjon/attest/verdict"
 	"github.com/donjon-tee/donjon/steward/authority"
@@ -109,10 +111,11 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 	if s.ring, err = sealing.Open(sealing.Config{Kind: kind, Dir: sealingDir(s.path(stewardKeys)), Passphrase: passphrase}); err != nil {
 		return nil, failHint(statusFailed, "where the sealing keys have a passphrase, "+passphraseVariable+" names the file that holds it", fmt.Errorf("the keys that seal secrets: %w", err))
 	}
+	guard := store.Options{Guard: ringGuard{s.ring}}
 	if s.serving.Database != "" {
-		s.store, err = store.OpenPostgres(ctx, s.serving.Database, store.Options{})
+		s.store, err = store.OpenPostgres(ctx, s.serving.Database, guard)
 	} else {
-		s.store, err = store.OpenSQLite(ctx, s.path(stewardDB), store.Options{})
+		s.store, err = store.OpenSQLite(ctx, s.path(stewardDB), guard)
 	}
 	if err != nil {
 		return nil, fail(statusFailed, fmt.Errorf("the Steward's database: %w", err))
@@ -203,8 +206,17 @@ func (s *state) publish() error {
 }
 
 // firstToken makes the first administrator's token where there is none. It says
-// whether it did.
+// whether it did. Of many that start at once on one folder, or on one database, one
+// makes it.
 func (s *state) firstToken(ctx context.Context) (bool, error) {
+	dir, err := os.Open(s.dir)
+	if err != nil {
+		return false, err
+	}
+	defer dir.Close() // which unlocks
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX); err != nil {
+		return false, fmt.Errorf("locking %s: %w", s.dir, err)
+	}
 	list, err := s.store.Tokens(ctx)
 	if err != nil {
 		return false, err
@@ -220,5 +232,9 @@ func (s *state) firstToken(ctx context.Context) (bool, error) {
 	if err := authority.WriteFile(s.path(stewardToken), []byte(text+"\n"), 0o600); err != nil {
 		return false, err
 	}
-	return true, s.store.PutToken(ctx, t, store.Actor{Who: "serve", At: now})
+	err = s.store.PutFirstToken(ctx, t, store.Actor{Who: "serve", At: now})
+	if errors.Is(err, store.ErrConflict) { // another server on the database, from a folder of its own, was first
+		return false, os.Remove(s.path(stewardToken))
+	}
+	return err == nil, err
 }

@@ -33,6 +33,7 @@ type WorkloadView struct {
 	FirstSeen time.Time `json:"first_seen"`
 	Policy    uint64    `json:"policy_version"` // 0: none
 	Removed   bool      `json:"removed,omitempty"`
+	Doubt     string    `json:"doubt,omitempty"` // of the policy: unproven, forged
 }
 
 func (s *Server) listWorkloads(w http.ResponseWriter, r *http.Request) {
@@ -49,17 +50,30 @@ func (s *Server) listWorkloads(w http.ResponseWriter, r *http.Request) {
 	out := make([]WorkloadView, 0, len(list))
 	for _, x := range list {
 		v := WorkloadView{Digest: x.Digest, Name: x.Name, FirstSeen: x.FirstSeen}
-		p, err := s.o.Store.Policy(r.Context(), x.Digest)
+		p, err := s.shown(r, x.Digest)
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			s.storeProblem(w, r, err)
 			return
 		}
 		if p != nil {
-			v.Policy, v.Removed = p.Version, string(p.Text) == enrol.RemovedPolicy
+			v.Policy, v.Removed, v.Doubt = p.Version, string(p.Text) == enrol.RemovedPolicy, p.Doubt
 		}
 		out = append(out, v)
 	}
 	writeJSON(w, http.StatusOK, out)
+}
+
+// shown is the newest policy for people and for who writes the next one: it is given
+// with Doubt where nothing may be judged by it.
+func (s *Server) shown(r *http.Request, digest string) (*store.Policy, error) {
+	list, err := s.o.Store.Policies(r.Context(), digest, 1)
+	if err != nil {
+		return nil, err
+	}
+	if len(list) == 0 {
+		return nil, store.ErrNotFound
+	}
+	return &list[0], nil
 }
 
 // limitOf is the query's limit; 0: none was given.
@@ -98,13 +112,14 @@ type PolicyView struct {
 	By       string    `json:"by"`
 	Policy   string    `json:"policy,omitempty"`
 	Same     bool      `json:"unchanged,omitempty"` // it was so before: nothing was written
+	Doubt    string    `json:"doubt,omitempty"`     // unproven, forged: nothing is judged by it
 	// Unconfirmed are the secrets that this version does not release before somebody
 	// with the secret scope confirms them (THREATS T8).
 	Unconfirmed []string `json:"secrets_unconfirmed,omitempty"`
 }
 
 func viewOf(p *store.Policy) PolicyView {
-	return PolicyView{Workload: p.Workload, Version: p.Version, Digest: p.Digest.String(), At: p.At, By: p.By, Policy: string(p.Text)}
+	return PolicyView{Workload: p.Workload, Version: p.Version, Digest: p.Digest.String(), At: p.At, By: p.By, Policy: string(p.Text), Doubt: p.Doubt}
 }
 
 func (s *Server) putWorkload(w http.ResponseWriter, r *http.Request) {
@@ -135,7 +150,7 @@ func (s *Server) removeWorkload(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	if _, err := s.o.Store.Policy(r.Context(), digest); err != nil {
+	if _, err := s.shown(r, digest); err != nil {
 		s.storeProblem(w, r, err)
 		return
 	}
@@ -182,7 +197,7 @@ func (s *Server) putPolicy(w http.ResponseWriter, r *http.Request) {
 // writePolicy writes a version; where the newest is the same, nothing.
 func (s *Server) writePolicy(w http.ResponseWriter, r *http.Request, digest string, put PolicyPut) {
 	ctx, actor := r.Context(), s.actor(r)
-	old, err := s.o.Store.Policy(ctx, digest)
+	old, err := s.shown(r, digest)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		s.storeProblem(w, r, err)
 		return
@@ -195,7 +210,7 @@ func (s *Server) writePolicy(w http.ResponseWriter, r *http.Request, digest stri
 		s.storeProblem(w, r, store.ErrConflict)
 		return
 	}
-	if old != nil && string(old.Text) == put.Policy {
+	if old != nil && old.Doubt == "" && string(old.Text) == put.Policy {
 		v := viewOf(old)
 		v.Same = true
 		s.withUnconfirmed(w, r, v, old)

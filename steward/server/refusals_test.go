@@ -277,7 +277,7 @@ func TestSimulatedNeedsToBeAllowed(t *testing.T) { // T8
 	s.allow(w, s.platforms())
 	_, _, p := s.keep(w).enrol()
 	if p == nil || p.Code != "refused" || failing(p) != verdict.SimulatedRoot {
-		t.Errorf("found %+v, wanted refused by simulated-root", p)
+		t.Fatalf("found %+v, wanted refused by simulated-root", p)
 	}
 	for _, c := range p.Checks {
 		if c.Code == verdict.SimulatedRoot && !strings.Contains(c.Hint, "without --allow-simulated") {

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/donjon-tee/donjon/steward/audit"
 )
@@ -55,8 +54,20 @@ type saidToken struct {
 	revoked bool
 }
 
+func newSaid() *said {
+	return &said{policies: map[string]uint64{}, secrets: map[SecretKey]*saidSecret{}, tokens: map[string]*saidToken{}}
+}
+
 func agree(ctx context.Context, s Store, end uint64) error {
-	l := &said{policies: map[string]uint64{}, secrets: map[SecretKey]*saidSecret{}, tokens: map[string]*saidToken{}}
+	l := newSaid()
+	if err := eachRecord(ctx, s, end, func(r *audit.Record) error { return l.take(ctx, s, r) }); err != nil {
+		return err
+	}
+	return l.compare(ctx, s)
+}
+
+// eachRecord calls f for each record of the log, up to that of number end.
+func eachRecord(ctx context.Context, s Store, end uint64, f func(*audit.Record) error) error {
 	for next := uint64(1); next <= end; {
 		list, err := s.AuditRecords(ctx, next, MaxPage)
 		if err != nil {
@@ -70,13 +81,13 @@ func agree(ctx context.Context, s Store, end uint64) error {
 			if err != nil {
 				return fmt.Errorf("%w: record %d: %w", ErrTampered, next, err)
 			}
-			if err := l.take(ctx, s, r); err != nil {
+			if err := f(r); err != nil {
 				return err
 			}
 			next++
 		}
 	}
-	return l.compare(ctx, s)
+	return nil
 }
 
 // take looks up what a record made and nothing changes, and remembers the rest.
@@ -110,14 +121,25 @@ func (l *said) take(ctx context.Context, s Store, r *audit.Record) error {
 		if x := l.secrets[k]; x != nil {
 			x.deleted = true
 		}
-	case audit.TokenCreate:
-		l.tokens[r.Name] = &saidToken{hash: r.Detail, scopes: r.Text}
-	case audit.TokenRevoke:
-		if x := l.tokens[r.Name]; x != nil {
-			x.revoked = true
-		}
+	case audit.TokenCreate, audit.TokenRevoke:
+		l.token(r)
 	}
 	return nil
+}
+
+// token remembers what a record says of a token.
+func (l *said) token(r *audit.Record) {
+	if r.Kind == audit.TokenCreate {
+		l.tokens[r.Name] = &saidToken{hash: r.Detail, scopes: r.Text}
+	} else if x := l.tokens[r.Name]; x != nil {
+		x.revoked = true
+	}
+}
+
+// agrees says whether a token is as the log says.
+func (l *said) agrees(t *Token) bool {
+	x := l.tokens[t.ID]
+	return x != nil && x.scopes == t.scopes() && x.revoked == !t.Revoked.IsZero() && x.hash == tokenDigest(t.Hash)
 }
 
 func (l *said) compare(ctx context.Context, s Store) error {
@@ -144,13 +166,11 @@ func (l *said) compare(ctx context.Context, s Store) error {
 		return err
 	}
 	for _, t := range list {
-		var scopes []string
-		for _, x := range t.Scopes {
-			scopes = append(scopes, string(x))
-		}
-		x := l.tokens[t.ID]
-		if x == nil || x.scopes != strings.Join(scopes, " ") || x.revoked != !t.Revoked.IsZero() || x.hash != tokenDigest(t.Hash) {
+		if !l.agrees(&t) {
 			return fmt.Errorf("%w: the token %s", ErrTampered, t.ID)
+		}
+		if t.Doubt != "" {
+			return fmt.Errorf("%w: the token %s is %s", ErrTampered, t.ID, t.Doubt)
 		}
 	}
 	return nil

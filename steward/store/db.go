@@ -23,8 +23,11 @@ import (
 //go:embed migrations/*/*.sql
 var migrations embed.FS
 
-// Options says how a database is used. The zero value is good.
+// Options says how a database is used. The zero value is good, but for Guard.
 type Options struct {
+	// Guard authenticates the rows that grant something. nil: such rows can be neither
+	// written nor read (ErrUnavailable).
+	Guard Guard
 	// Clock dates the log's first record. nil: the system's.
 	Clock func() time.Time
 	// Queue is how many Decide calls may wait; more get ErrBusy. 0: 1024.

@@ -48,7 +48,10 @@ var (
 	ErrNotEmpty      = errors.New("store: not empty")
 	ErrBackup        = errors.New("store: the backup is not in its form")
 	ErrDurability    = errors.New("store: the database does not keep what it answers")
-	ErrTampered      = errors.New("store: a row does not agree with the audit log")
+	ErrTampered      = errors.New("store: a row is not what a Steward wrote")
+	// ErrUnproven comes with ErrTampered: the row is from before rows were
+	// authenticated, or somebody took its MAC away. Unproven says what is to be done.
+	ErrUnproven = errors.New("it has no MAC: donjon steward adopt shows such rows and takes those over that the audit log knows")
 )
 
 // Store is what the Steward needs of a database. Safe for many goroutines. Times are
@@ -78,6 +81,10 @@ type Store interface {
 	PutWorkload(ctx context.Context, w Workload, by Actor) error // new, or another name or manifest for the same digest; FirstSeen stays
 	Workload(ctx context.Context, digest string) (*Workload, error)
 	Workloads(ctx context.Context, after string, limit int) ([]Workload, error) // by digest
+
+	// Policies and tokens are authenticated (Guard). What Policy, PolicyVersion and
+	// TokenByHash give is; else they give ErrTampered. Lists give such rows too, with
+	// Doubt: they are for people.
 
 	// PutPolicy writes the next version. Version is the one that the caller saw (0:
 	// none) plus one, else ErrConflict.
@@ -121,10 +128,22 @@ type Store interface {
 	TokenByHash(ctx context.Context, hash [32]byte) (*Token, error) // also one expired or revoked: the caller looks
 	Tokens(ctx context.Context) ([]Token, error)
 	RevokeToken(ctx context.Context, id string, by Actor) error
+	// PutFirstToken is PutToken where there is no token at all, else ErrConflict.
+	PutFirstToken(ctx context.Context, t Token, by Actor) error
+
+	// AdoptToken and AdoptPolicy authenticate a row that was listed as Unproven, as it
+	// was listed; ErrConflict where it is another now.
+	AdoptToken(ctx context.Context, t Token, by Actor) error
+	AdoptPolicy(ctx context.Context, p Policy, by Actor) error
+	// Reprove authenticates under the current key, whose id is given, at most limit rows
+	// that another key did, and says how many there were; 0: none is left. A row that
+	// does not hold does not hold afterwards.
+	Reprove(ctx context.Context, keyID string, limit int, by Actor) (int, error)
 
 	// Value and PutValue keep small states: the newest collateral seen, for one.
 	// Version is that read (0: none) plus one, else ErrConflict: merge and try again.
-	// They are not audited.
+	// They are not audited, but authenticated: with ErrTampered Value gives the version
+	// alone, so that a new value can be put.
 	Value(ctx context.Context, key string) (*Value, error)
 	PutValue(ctx context.Context, key string, v Value) error
 
@@ -311,7 +330,14 @@ type Policy struct {
 	Digest   audit.Digest // of Text; set by the store
 	At       time.Time    // set from the Actor, with By
 	By       string
+	Doubt    string // of lists: Unproven, Forged; "": it is what a Steward wrote
 }
+
+// What is in doubt about a row.
+const (
+	Unproven = "unproven" // no MAC: from before rows were authenticated
+	Forged   = "forged"   // the MAC does not hold
+)
 
 // SecretKey names a secret.
 type SecretKey struct{ Workload, Name string }
@@ -425,11 +451,12 @@ type Token struct {
 	By      string
 	Expires time.Time // zero: does not
 	Revoked time.Time // zero: is not
+	Doubt   string    // of lists: Unproven, Forged; "": it is what a Steward wrote
 }
 
 // Has says whether the token holds a scope now.
 func (t *Token) Has(s Scope, now time.Time) bool {
-	if !t.Revoked.IsZero() || !t.Expires.IsZero() && !now.Before(t.Expires) {
+	if t.Doubt != "" || !t.Revoked.IsZero() || !t.Expires.IsZero() && !now.Before(t.Expires) {
 		return false
 	}
 	for _, have := range t.Scopes {

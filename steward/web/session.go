@@ -58,6 +58,9 @@ func (t storeSessions) load(ctx context.Context) ([]Session, uint64, error) {
 	if errors.Is(err, store.ErrNotFound) || err == nil && v == nil {
 		return nil, 0, nil
 	}
+	if errors.Is(err, store.ErrTampered) && v != nil {
+		return nil, v.Version, nil // nobody is signed in
+	}
 	if err != nil {
 		return nil, 0, err
 	}
@@ -150,6 +153,10 @@ func (s *site) administrator(r *http.Request) (*admin, error) {
 func (s *site) token(ctx context.Context, hash [32]byte) (*store.Token, error) {
 	t, err := s.Store.TokenByHash(ctx, hash)
 	if errors.Is(err, store.ErrNotFound) || err == nil && t == nil {
+		return nil, nil
+	}
+	if errors.Is(err, store.ErrTampered) {
+		s.Log.Error("a token whose row in the database does not hold was shown", "error", err)
 		return nil, nil
 	}
 	if err != nil {

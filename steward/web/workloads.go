@@ -19,6 +19,7 @@ type workloadRow struct {
 	store.Workload
 	Policy    uint64 // version; 0: none
 	Simulated bool   // the policy allows simulated evidence
+	Doubt     string // about the policy
 }
 
 type workloadsView struct {
@@ -53,7 +54,7 @@ func (s *site) workloads(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if p != nil {
-			row.Policy, row.Simulated = p.Version, allowsSimulated(p.Text)
+			row.Policy, row.Simulated, row.Doubt = p.Version, allowsSimulated(p.Text), p.Doubt
 		}
 		v.Rows = append(v.Rows, row)
 	}
@@ -67,13 +68,14 @@ func (s *site) workloads(w http.ResponseWriter, r *http.Request) {
 	s.show(w, r, http.StatusOK, "workloads", page{Title: "Workloads", At: "workloads", Body: v})
 }
 
-// newestPolicy gives nil where there is none.
+// newestPolicy gives nil where there is none. It is for showing: with Doubt where
+// nothing is judged by it.
 func (s *site) newestPolicy(ctx context.Context, subject string) (*store.Policy, error) {
-	p, err := s.Store.Policy(ctx, subject)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, nil
+	list, err := s.Store.Policies(ctx, subject, 1)
+	if err != nil || len(list) == 0 {
+		return nil, err
 	}
-	return p, err
+	return &list[0], nil
 }
 
 // allowsSimulated says so too where the policy cannot be read: too loud rather than
@@ -185,7 +187,7 @@ func (s *site) secretsOf(ctx context.Context, subject string, p *store.Policy) (
 			break
 		}
 		one.Sealed = nil
-		out = append(out, secretRow{one, p != nil && one.Releasable(p.Digest, s.Confirmed)})
+		out = append(out, secretRow{one, p != nil && p.Doubt == "" && one.Releasable(p.Digest, s.Confirmed)})
 	}
 	return out, nil
 }

@@ -32,6 +32,7 @@ func Run(t *testing.T, fresh Fresh) {
 		"secret-race":        testSecretRace,
 		"tokens":             testTokens,
 		"values":             testValues,
+		"proofs":             testProofs,
 		"audit":              testAudit,
 		"agree":              testAgree,
 		"hostile-text":       testHostileText,
@@ -47,7 +48,7 @@ func Run(t *testing.T, fresh Fresh) {
 
 func open(t testing.TB, f func(store.Options) store.Store) store.Store {
 	t.Helper()
-	s := f(store.Options{Clock: func() time.Time { return T0 }})
+	s := f(store.Options{Guard: Guard{}, Clock: func() time.Time { return T0 }})
 	t.Cleanup(func() { _ = s.Close() })
 	return s
 }
