@@ -39,6 +39,10 @@ type Options struct {
 	Seen           *collateral.HighWater  // nil: not remembered
 	Enarx          *enrol.Enarx           // nil: the endpoint is off
 
+	// Publish writes the roots where people take them from, after another process made
+	// new ones; nil: nowhere.
+	Publish func() error
+
 	// Web makes the pages for everything that is no route of this package; nil: there
 	// are none.
 	Web func(*Server) http.Handler
@@ -113,6 +117,8 @@ type Server struct {
 	handler  http.Handler
 	closing  atomic.Bool
 	pinged   lately[struct{}]
+
+	unpublished bool // of the goroutine that rereads
 }
 
 // New makes a Server. Its TLS key is new and in memory alone.
@@ -233,20 +239,35 @@ func (s *Server) keep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-fast.C:
-			if fresh, err := s.o.Authority.Reload(); err != nil {
-				s.o.Log.Error("the keys could not be read again", "error", err)
-			} else if fresh {
-				s.o.Log.Info("keys were read again")
-			}
-			if err := s.identity.renew(); err != nil {
-				s.o.Log.Error("the server's certificate could not be renewed", "error", err)
-			}
-			if err := s.enrol.Refresh(ctx); err != nil && ctx.Err() == nil {
-				s.o.Log.Error("the epoch could not be read", "error", err)
-			}
+			s.reread(ctx)
 		case <-slow.C:
 			s.keepStore(ctx)
 		}
+	}
+}
+
+// reread takes up what other processes changed.
+func (s *Server) reread(ctx context.Context) {
+	fresh, err := s.o.Authority.Reload()
+	if err != nil {
+		s.o.Log.Error("the keys could not be read again", "error", err)
+	}
+	if fresh {
+		s.o.Log.Info("keys were read again")
+		s.unpublished = true
+	}
+	if s.unpublished && s.o.Publish != nil {
+		if err := s.o.Publish(); err != nil { // the next time, then
+			s.o.Log.Error("the new roots could not be written", "error", err)
+		} else {
+			s.unpublished = false
+		}
+	}
+	if err := s.identity.renew(); err != nil {
+		s.o.Log.Error("the server's certificate could not be renewed", "error", err)
+	}
+	if err := s.enrol.Refresh(ctx); err != nil && ctx.Err() == nil {
+		s.o.Log.Error("the epoch could not be read", "error", err)
 	}
 }
 
