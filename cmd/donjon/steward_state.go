@@ -68,7 +68,7 @@ type state struct {
 	collateral atomic.Pointer[collateral.Set]
 	enarx      *enrol.Enarx
 	limits     server.Limits
-	seen       collateral.HighWater // collateral, since the process began (THREATS T25)
+	seen       collateral.HighWater // collateral (THREATS T25); the server keeps it in the store
 }
 
 func (s *state) path(name string) string { return filepath.Join(s.dir, name) }

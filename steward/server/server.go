@@ -36,7 +36,7 @@ type Options struct {
 	AllowSimulated bool
 	TrustDomain    string                 // "": the authority's
 	Collateral     func() *collateral.Set // nil: none but what is stapled
-	Seen           *collateral.HighWater  // nil: not remembered
+	Seen           *collateral.HighWater  // nil: not remembered. Kept in Store while it serves
 	Enarx          *enrol.Enarx           // nil: the endpoint is off
 
 	// Publish writes the roots where people take them from, after another process made
@@ -117,6 +117,7 @@ type Server struct {
 	handler  http.Handler
 	closing  atomic.Bool
 	pinged   lately[struct{}]
+	seen     seen
 
 	unpublished bool // of the goroutine that rereads
 }
@@ -149,6 +150,7 @@ func New(ctx context.Context, o Options) (*Server, error) {
 		return nil, err
 	}
 	s.metrics = newCounters(s)
+	s.seen = seen{store: o.Store, have: o.Seen, log: o.Log}
 	s.handler = s.routes()
 	return s, nil
 }
@@ -197,6 +199,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, grace time.Duration)
 	}
 	h.Protocols = new(http.Protocols)
 	h.Protocols.SetHTTP1(true)
+	if err := s.seen.sync(ctx); err != nil {
+		return err
+	}
 	tick, stop := context.WithCancel(ctx)
 	defer stop()
 	kept := make(chan struct{})
@@ -223,6 +228,11 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, grace time.Duration)
 	}
 	stop()
 	<-kept
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if err := s.seen.sync(last); err != nil {
+		s.o.Log.Error("what was seen of collateral could not be kept", "error", err)
+	}
 	if err != nil {
 		return fmt.Errorf("serving: %w", err)
 	}
@@ -240,6 +250,9 @@ func (s *Server) keep(ctx context.Context) {
 			return
 		case <-fast.C:
 			s.reread(ctx)
+			if err := s.seen.sync(ctx); err != nil && ctx.Err() == nil {
+				s.o.Log.Error("what was seen of collateral could not be kept", "error", err)
+			}
 		case <-slow.C:
 			s.keepStore(ctx)
 		}
