@@ -30,20 +30,23 @@ type Kind string
 
 // The kinds. A reader that meets another one still verifies the chain.
 const (
-	Genesis       Kind = "genesis"        // the first record: a new log
-	Decision      Kind = "decision"       // a request was judged
-	Workload      Kind = "workload"       // a workload was made known, or changed
-	Policy        Kind = "policy"         // a policy version was written
-	SecretSet     Kind = "secret-set"     // a secret version was stored
-	SecretConfirm Kind = "secret-confirm" // a secret may be released under another policy
-	SecretDelete  Kind = "secret-delete"  // a secret was deleted
-	SecretRewrap  Kind = "secret-rewrap"  // sealed again under another key
-	TokenCreate   Kind = "token-create"   // an administrator's token was made
-	TokenRevoke   Kind = "token-revoke"   // and taken back
-	LeaseEnd      Kind = "lease-end"      // an administrator ended an instance's lease
-	EpochOpen     Kind = "epoch-open"     // a backup was restored: grants are suspended
-	EpochConfirm  Kind = "epoch-confirm"  // grants go on
-	Note          Kind = "note"           // anything else, in Text: CA rotation, start of a service
+	Genesis       Kind = "genesis"         // the first record: a new log
+	Decision      Kind = "decision"        // a request was judged
+	Workload      Kind = "workload"        // a workload was made known, or changed
+	Policy        Kind = "policy"          // a policy version was written
+	SecretSet     Kind = "secret-set"      // a secret version was stored
+	SecretConfirm Kind = "secret-confirm"  // a secret may be released under another policy
+	SecretDelete  Kind = "secret-delete"   // a secret was deleted
+	SecretRewrap  Kind = "secret-rewrap"   // sealed again under another key
+	TokenCreate   Kind = "token-create"    // an administrator's token was made
+	TokenRevoke   Kind = "token-revoke"    // and taken back
+	LeaseEnd      Kind = "lease-end"       // an administrator ended an instance's lease
+	EpochOpen     Kind = "epoch-open"      // a backup was restored: grants are suspended
+	EpochConfirm  Kind = "epoch-confirm"   // grants go on
+	SignIn        Kind = "sign-in"         // an administrator signed in to the pages, Who; Text is the client
+	SignInRefused Kind = "sign-in-refused" // somebody could not; Who is the client, Version how many since the record before
+	SignOut       Kind = "sign-out"
+	Note          Kind = "note" // anything else, in Text: CA rotation, start of a service
 )
 
 // Digest is a SHA-256. All zero: none.

@@ -68,14 +68,16 @@ func (d *db) Head(ctx context.Context) (Receipt, error) {
 }
 
 func (d *db) Append(ctx context.Context, r audit.Record, by Actor) (Receipt, error) {
-	if r.Kind != audit.Note {
+	switch r.Kind {
+	case audit.Note, audit.SignIn, audit.SignInRefused, audit.SignOut:
+	default:
 		return Receipt{}, fmt.Errorf("%w: records of the kind %q are written by what they are about", ErrInvalid, r.Kind)
 	}
 	if err := first(text("the note", r.Text, 1), text("its workload", r.Workload, 0), text("its name", r.Name, 0)); err != nil {
 		return Receipt{}, err
 	}
 	return d.write(ctx, by, func(*tx, *state) (*audit.Record, error) {
-		return &audit.Record{Kind: r.Kind, Text: r.Text, Workload: r.Workload, Name: r.Name}, nil
+		return &audit.Record{Kind: r.Kind, Text: r.Text, Workload: r.Workload, Name: r.Name, Version: r.Version}, nil
 	})
 }
 

@@ -153,7 +153,7 @@ type Store interface {
 	ConfirmEpoch(ctx context.Context, number uint64, by Actor) error
 
 	// Log names the audit log, Head is its end. Append adds a record (Kind, Text,
-	// Name, Workload) that nothing else writes.
+	// Name, Workload, Version) that nothing else writes: a note, who signed in or out.
 	Log() audit.LogID
 	Head(ctx context.Context) (Receipt, error)
 	Append(ctx context.Context, r audit.Record, by Actor) (Receipt, error)

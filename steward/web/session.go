@@ -122,9 +122,10 @@ func (t storeSessions) Remove(ctx context.Context, hash [32]byte) error {
 
 // admin is who is signed in.
 type admin struct {
-	id   []byte // of the session
-	hash [32]byte
-	Name string
+	id    []byte // of the session
+	hash  [32]byte
+	token string // its id
+	Name  string
 }
 
 // administrator gives who is signed in, nil where nobody is. The token is looked up
@@ -143,6 +144,7 @@ func (s *site) administrator(r *http.Request) (*admin, error) {
 	if err != nil || t == nil {
 		return nil, err
 	}
+	a.token = t.ID
 	if a.Name = t.Name; a.Name == "" {
 		a.Name = t.ID
 	}
