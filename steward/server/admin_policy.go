@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/donjon-tee/donjon/steward/enrol"
+	"github.com/donjon-tee/donjon/steward/linediff"
 	"github.com/donjon-tee/donjon/steward/store"
 )
 
@@ -368,63 +369,13 @@ func (s *Server) diffPolicy(w http.ResponseWriter, r *http.Request) {
 	if old, err := enrol.ParseDocument(p.Text); err == nil {
 		before = old.Policy.Describe()
 	}
-	out := PolicyDiff{From: p.Version, Text: diffLines(lines(string(p.Text)), lines(body.Policy)), Word: []string{}}
-	for _, l := range diffLines(before, fresh.Policy.Describe()) {
+	out := PolicyDiff{From: p.Version, Text: linediff.Texts(string(p.Text), body.Policy), Word: []string{}}
+	for _, l := range linediff.Lines(before, fresh.Policy.Describe()) {
 		if l[0] != ' ' {
 			out.Word = append(out.Word, l)
 		}
 	}
 	writeJSON(w, http.StatusOK, out)
-}
-
-func lines(s string) []string {
-	if s == "" {
-		return nil
-	}
-	return strings.Split(strings.TrimSuffix(s, "\n"), "\n")
-}
-
-// diffLines marks what is taken away and what is added, by the longest common
-// subsequence; where the texts are too long for that, all of both.
-func diffLines(a, b []string) []string {
-	var out []string
-	if len(a)*len(b) > 1<<22 {
-		for _, x := range a {
-			out = append(out, "- "+x)
-		}
-		for _, x := range b {
-			out = append(out, "+ "+x)
-		}
-		return out
-	}
-	table := make([][]int, len(a)+1)
-	for i := range table {
-		table[i] = make([]int, len(b)+1)
-	}
-	for i := len(a) - 1; i >= 0; i-- {
-		for j := len(b) - 1; j >= 0; j-- {
-			if a[i] == b[j] {
-				table[i][j] = table[i+1][j+1] + 1
-			} else {
-				table[i][j] = max(table[i+1][j], table[i][j+1])
-			}
-		}
-	}
-	i, j := 0, 0
-	for i < len(a) || j < len(b) {
-		switch {
-		case i < len(a) && j < len(b) && a[i] == b[j]:
-			out = append(out, "  "+a[i])
-			i, j = i+1, j+1
-		case i < len(a) && (j == len(b) || table[i+1][j] >= table[i][j+1]):
-			out = append(out, "- "+a[i])
-			i++
-		default:
-			out = append(out, "+ "+b[j])
-			j++
-		}
-	}
-	return out
 }
 
 func (s *Server) listLeases(w http.ResponseWriter, r *http.Request) {

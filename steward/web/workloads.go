@@ -7,11 +7,13 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/donjon-tee/donjon/attest/policy"
+	"github.com/donjon-tee/donjon/steward/linediff"
 	"github.com/donjon-tee/donjon/steward/store"
 )
 
@@ -87,7 +89,9 @@ func allowsSimulated(text []byte) bool {
 
 type secretRow struct {
 	store.Secret
-	Releasable bool // under the newest policy
+	Releasable bool     // under the newest policy
+	From       uint64   // the version it was set under; 0: that one is the newest, or not among those shown
+	Changed    []string // what changed since, "+ " and "- " before the line
 }
 
 type workloadView struct {
@@ -160,7 +164,7 @@ func (s *site) workloadView(ctx context.Context, subject, version string) (*work
 		}
 		v.Simulated = allowsSimulated(v.Policy.Text)
 	}
-	if v.Secrets, err = s.secretsOf(ctx, subject, newest); err != nil {
+	if v.Secrets, err = s.secretsOf(ctx, subject, newest, v.Versions); err != nil {
 		return nil, err
 	}
 	if v.Signer {
@@ -176,18 +180,33 @@ func (s *site) workloadView(ctx context.Context, subject, version string) (*work
 
 // secretsOf gives the names of a workload's secrets. The list comes without
 // ciphertext: what a page does not have it cannot show.
-func (s *site) secretsOf(ctx context.Context, subject string, p *store.Policy) ([]secretRow, error) {
+//
+// versions are those that what changed is looked for in.
+func (s *site) secretsOf(ctx context.Context, subject string, p *store.Policy, versions []store.Policy) ([]secretRow, error) {
 	list, err := s.Store.AllSecrets(ctx, store.SecretKey{Workload: subject}, perPage*2)
 	if err != nil {
 		return nil, err
 	}
 	var out []secretRow
+	changed := map[uint64][]string{} // by version
 	for _, one := range list {
 		if one.Workload != subject {
 			break
 		}
 		one.Sealed = nil
-		out = append(out, secretRow{one, p != nil && p.Doubt == "" && one.Releasable(p.Digest, s.Confirmed)})
+		row := secretRow{Secret: one, Releasable: p != nil && p.Doubt == "" && one.Releasable(p.Digest, s.Confirmed)}
+		if at := slices.IndexFunc(versions, func(v store.Policy) bool { return v.Digest == one.Policy && v.Doubt == "" }); at >= 0 && p != nil && p.Doubt == "" && !row.Releasable {
+			row.From = versions[at].Version
+			if changed[row.From] == nil {
+				for _, l := range linediff.Texts(string(versions[at].Text), string(p.Text)) {
+					if l[0] != ' ' {
+						changed[row.From] = append(changed[row.From], l)
+					}
+				}
+			}
+			row.Changed = changed[row.From]
+		}
+		out = append(out, row)
 	}
 	return out, nil
 }
