@@ -164,7 +164,11 @@ func (a *app) auditRows(f *stewardFlags) error {
 		return err
 	}
 	defer st.close()
-	if err := store.Agree(ctx, st.store); err != nil {
+	err = store.Agree(ctx, st.store)
+	if errors.Is(err, store.ErrUnavailable) {
+		return st.databaseError(err)
+	}
+	if err != nil {
 		return failHint(statusFailed, "the log stands, and the database was changed beside it: ask who could write it", err)
 	}
 	return nil

@@ -218,7 +218,7 @@ func (a *app) stewardRestore(dir, database string, in io.Reader) error {
 	}
 	run := &before.serving
 	run.Database = database
-	st, err := a.openState(ctx, dir, stateOptions{create: true, serving: run})
+	st, err := a.openState(ctx, dir, stateOptions{create: true, restore: true, serving: run})
 	if err != nil {
 		return err
 	}

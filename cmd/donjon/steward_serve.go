@@ -169,11 +169,11 @@ func (a *app) alone(dir, database string) (unlock func(), err error) {
 		return func() {}, nil
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fail(statusFailed, err)
+		return nil, folderError(dir, err)
 	}
 	f, err := os.OpenFile(filepath.Join(dir, stewardLock), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fail(statusFailed, err)
+		return nil, folderError(dir, err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		_ = f.Close()

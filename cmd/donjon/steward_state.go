@@ -54,6 +54,7 @@ type serving struct {
 // stateOptions say how a state folder is opened.
 type stateOptions struct {
 	create  bool     // make what is not there
+	restore bool     // an empty database is what is wanted
 	serving *serving // nil: as serve was last started
 }
 
@@ -84,7 +85,7 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 			return nil, failHint(statusFailed, "donjon steward serve --state "+dir+" makes one", fmt.Errorf("%s is no Steward's state folder", dir))
 		}
 	} else if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fail(statusFailed, err)
+		return nil, folderError(dir, err)
 	} else if err := s.keysGone(); err != nil {
 		return nil, err
 	}
@@ -98,7 +99,7 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 		return nil, fail(statusUsage, err)
 	}
 	if s.authority, err = authority.Open(authority.Options{Dir: s.path(stewardKeys)}); err != nil {
-		return nil, fail(statusFailed, err)
+		return nil, folderError(dir, err)
 	}
 	passphrase, err := a.sealingPassphrase()
 	if err != nil {
@@ -111,6 +112,11 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 	if s.ring, err = sealing.Open(sealing.Config{Kind: kind, Dir: sealingDir(s.path(stewardKeys)), Passphrase: passphrase}); err != nil {
 		return nil, failHint(statusFailed, "where the sealing keys have a passphrase, "+passphraseVariable+" names the file that holds it", fmt.Errorf("the keys that seal secrets: %w", err))
 	}
+	if !o.restore {
+		if err := s.databaseGone(); err != nil {
+			return nil, err
+		}
+	}
 	guard := store.Options{Guard: ringGuard{s.ring}}
 	if s.serving.Database != "" {
 		s.store, err = store.OpenPostgres(ctx, s.serving.Database, guard)
@@ -118,9 +124,67 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 		s.store, err = store.OpenSQLite(ctx, s.path(stewardDB), guard)
 	}
 	if err != nil {
-		return nil, fail(statusFailed, fmt.Errorf("the Steward's database: %w", err))
+		return nil, s.databaseError(err)
 	}
 	return s, nil
+}
+
+// databaseError says what to do about a database that cannot be opened.
+func (s *state) databaseError(err error) error {
+	hint, where := "", s.path(stewardDB)
+	if s.serving.Database != "" {
+		where = "the server's data folder"
+	}
+	left, known := room(s.dir)
+	switch {
+	case errors.Is(err, store.ErrDamaged) && s.serving.Database != "":
+		hint = "PostgreSQL's log says more: restore the database from its own backups, or an empty one from donjon steward restore"
+	case errors.Is(err, store.ErrDamaged):
+		hint = fmt.Sprintf("no server must run; move %[1]s, %[1]s-wal and %[1]s-shm away (keep them: they are evidence), then donjon steward restore --state %[2]s BACKUP with the newest backup, and confirm", where, s.dir)
+	case errors.Is(err, store.ErrFull):
+		hint = "make room where " + where + " is; what was answered is not lost"
+	case errors.Is(err, store.ErrReadOnly):
+		hint = fmt.Sprintf("%s and the folder it is in must belong to the user that runs this, mode 0600 and 0700, on a file system that is mounted for writing", where)
+	}
+	if hint == "" && s.serving.Database == "" && known && left < 1<<20 {
+		hint = fmt.Sprintf("%d KiB are left where %s is: make room; what was answered is not lost", left>>10, where)
+	}
+	return failHint(statusFailed, hint, fmt.Errorf("the Steward's database: %w", err))
+}
+
+// room is how many bytes are left for this user on a folder's file system.
+func room(dir string) (int64, bool) {
+	var st unix.Statfs_t
+	if unix.Statfs(dir, &st) != nil {
+		return 0, false
+	}
+	return int64(st.Bavail) * st.Bsize, true
+}
+
+// folderError says what to do where a file of the state folder cannot be written.
+func folderError(dir string, err error) error {
+	hint := ""
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
+		hint = dir + " and what is in it must belong to the user that runs this, on a file system that is mounted for writing"
+	} else if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		hint = "make room where " + dir + " is"
+	}
+	return failHint(statusFailed, hint, err)
+}
+
+// databaseGone refuses a SQLite state whose database was there once: a new, empty one
+// would begin another audit log, and nobody would notice.
+func (s *state) databaseGone() error {
+	b, err := os.ReadFile(s.path(stewardServing))
+	var before serving
+	if err != nil || json.Unmarshal(b, &before) != nil || before.Database != "" || s.serving.Database != "" {
+		return nil // the first start, or one on another database
+	}
+	if st, err := os.Stat(s.path(stewardDB)); err == nil && st.Size() > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return failHint(statusFailed, fmt.Sprintf("donjon steward restore --state %s BACKUP restores a backup; where an empty database is wanted, with a new audit log, remove %s", s.dir, s.path(stewardServing)),
+		fmt.Errorf("%s is gone or empty, and this Steward had one", s.path(stewardDB)))
 }
 
 // keysGone refuses a state whose database outlived its keys: new ones would be pinned

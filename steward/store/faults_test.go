@@ -324,7 +324,7 @@ func TestFiles(t *testing.T) {
 	if err := os.WriteFile(bad, []byte(strings.Repeat("this is no database ", 100)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.OpenSQLite(ctx, bad, store.Options{Guard: storetest.Guard{}}); !errors.Is(err, store.ErrUnavailable) {
+	if _, err := store.OpenSQLite(ctx, bad, store.Options{Guard: storetest.Guard{}}); !errors.Is(err, store.ErrUnavailable) || !errors.Is(err, store.ErrDamaged) {
 		t.Fatal(err)
 	}
 	if _, err := store.OpenSQLite(ctx, filepath.Join(dir, "none", "x.db"), store.Options{Guard: storetest.Guard{}}); !errors.Is(err, store.ErrUnavailable) {

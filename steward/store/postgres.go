@@ -144,6 +144,12 @@ func (postgresDialect) classify(err error) error {
 		return ErrBusy
 	case "53300": // too many connections
 		return ErrBusy
+	case "53100": // disk full
+		return ErrFull
+	case "25006": // read-only transaction: a standby
+		return ErrReadOnly
+	case "XX001", "XX002": // data, index corrupted
+		return ErrDamaged
 	case "23505": // unique
 		return ErrConflict
 	case "22021", "22P05", "54000": // characters it cannot keep, too large

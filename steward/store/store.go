@@ -13,6 +13,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -49,6 +50,10 @@ var (
 	ErrBackup        = errors.New("store: the backup is not in its form")
 	ErrDurability    = errors.New("store: the database does not keep what it answers")
 	ErrTampered      = errors.New("store: a row is not what a Steward wrote")
+	// Kinds of ErrUnavailable that a person must do something about.
+	ErrDamaged  = fmt.Errorf("%w: the database file is damaged", ErrUnavailable)
+	ErrFull     = fmt.Errorf("%w: the disk is full", ErrUnavailable)
+	ErrReadOnly = fmt.Errorf("%w: the database cannot be written", ErrUnavailable)
 	// ErrUnproven comes with ErrTampered: the row is from before rows were
 	// authenticated, or somebody took its MAC away. Unproven says what is to be done.
 	ErrUnproven = errors.New("it has no MAC: donjon steward adopt shows such rows and takes those over that the audit log knows")
