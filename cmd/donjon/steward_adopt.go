@@ -131,25 +131,9 @@ func (s *state) verifyLog(ctx context.Context, o audit.Options) error {
 
 // writeLog writes an export without a head of its own.
 func (s *state) writeLog(ctx context.Context, to io.Writer) error {
-	head, err := s.store.Head(ctx)
-	if err != nil {
-		return err
-	}
 	w := audit.NewWriter(to, s.store.Log())
-	for next := uint64(1); next <= head.Seq; {
-		list, err := s.store.AuditRecords(ctx, next, store.MaxPage)
-		if err != nil {
-			return err
-		}
-		if len(list) == 0 {
-			return errors.New("the log ends before its head")
-		}
-		for _, x := range list {
-			if err := w.Record(x); err != nil {
-				return err
-			}
-			next++
-		}
+	if _, err := s.store.Records(ctx, w.Record); err != nil {
+		return err
 	}
 	return w.Close()
 }

@@ -139,6 +139,10 @@ exit status: 0 it holds, 1 it does not, 2 wrong usage.`,
 			}
 			fmt.Fprintf(a.stdout, "✔ the log holds: %d records, %d under a signed head, %d given heads agree, the last of %s\n",
 				report.Records, report.Signed, report.Given, report.Last.Format(time.RFC3339))
+			if report.Purges > 0 {
+				fmt.Fprintf(a.stdout, "purged       %d decisions up to record %d, in %d signed purges, the last %s by %s: %s\n",
+					report.Purged, report.PurgedTo, report.Purges, report.LastPurge.Format(time.RFC3339), oneLine(report.PurgedBy), oneLine(report.PurgedText))
+			}
 			if report.Backwards > 0 {
 				a.note("%d records are dated before the one before them: a clock was set back, or those of replicas differ", report.Backwards)
 			}

@@ -37,6 +37,7 @@ type serveFlags struct {
 	enarxPolicy    string
 	logFormat      string
 	grace          time.Duration
+	retention      time.Duration // of steward.toml alone
 }
 
 func newStewardServe(a *app) *cobra.Command {
@@ -116,7 +117,7 @@ func (a *app) stewardServe(c *cobra.Command, f serveFlags) error {
 		return err
 	}
 	defer st.close()
-	st.limits, st.enarx = limits, rules
+	st.limits, st.enarx, st.retention = limits, rules, f.retention
 	if err := a.loadStewardCollateral(st, f.collateral); err != nil {
 		return err
 	}

@@ -69,6 +69,7 @@ type state struct {
 	collateral atomic.Pointer[collateral.Set]
 	enarx      *enrol.Enarx
 	limits     server.Limits
+	retention  time.Duration        // of decisions; 0: for ever
 	seen       collateral.HighWater // collateral (THREATS T25); the server keeps it in the store
 }
 
@@ -219,7 +220,7 @@ func (s *state) readServing() error {
 // server makes the Server over the state.
 func (s *state) server(ctx context.Context, log *slog.Logger) (*server.Server, error) {
 	return server.New(ctx, server.Options{Store: s.store, Authority: s.authority, Names: s.names, Seal: ringSealer{s.ring}, AllowSimulated: s.serving.AllowSimulated,
-		TrustDomain: s.serving.TrustDomain, Collateral: s.collateral.Load, Seen: &s.seen, Enarx: s.enarx, Limits: s.limits, Log: log, Build: buildVersion().Version, Web: s.pages(log), Publish: s.publish})
+		TrustDomain: s.serving.TrustDomain, Collateral: s.collateral.Load, Seen: &s.seen, Enarx: s.enarx, Limits: s.limits, Log: log, Build: buildVersion().Version, Web: s.pages(log), Publish: s.publish, Retention: s.retention})
 }
 
 // pages makes the web pages of the Server; without a log there is no server, and no

@@ -46,7 +46,8 @@ const (
 	SignIn        Kind = "sign-in"         // an administrator signed in to the pages, Who; Text is the client
 	SignInRefused Kind = "sign-in-refused" // somebody could not; Who is the client, Version how many since the record before
 	SignOut       Kind = "sign-out"
-	Note          Kind = "note" // anything else, in Text: CA rotation, start of a service
+	Purge         Kind = "purge" // records of decisions were taken, Purged says which; Text why
+	Note          Kind = "note"  // anything else, in Text: CA rotation, start of a service
 )
 
 // Digest is a SHA-256. All zero: none.
@@ -139,6 +140,8 @@ type Record struct {
 	Detail        Digest          `cbor:"23,keyasint,omitzero"`  // of the verdict's JSON that the store keeps beside
 	Serial        []byte          `cbor:"24,keyasint,omitempty"` // of the certificate
 	Secrets       []string        `cbor:"25,keyasint,omitempty"` // released, name@version
+
+	Purged *Purged `cbor:"26,keyasint,omitempty"` // of a purge
 }
 
 // At is the record's time.
@@ -238,6 +241,9 @@ func (r *Record) valid() error {
 	}
 	if len(r.Checks) > MaxChecks || len(r.Secrets) > MaxChecks {
 		return fmt.Errorf("%w: found %d checks and %d secrets, at most %d", ErrRecord, len(r.Checks), len(r.Secrets), MaxChecks)
+	}
+	if (r.Kind == Purge) != (r.Purged != nil) || r.Purged != nil && len(r.Purged.Signature) > 128 {
+		return fmt.Errorf("%w: found a record of the kind %s, with or without what was purged", ErrRecord, r.Kind)
 	}
 	if len(r.Serial) > 64 {
 		return fmt.Errorf("%w: found a serial number of %d bytes, at most 64", ErrRecord, len(r.Serial))

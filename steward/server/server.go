@@ -39,6 +39,9 @@ type Options struct {
 	Seen           *collateral.HighWater  // nil: not remembered. Kept in Store while it serves
 	Enarx          *enrol.Enarx           // nil: the endpoint is off
 
+	// Retention is how long decisions are kept, at least MinRetention; 0: for ever.
+	Retention time.Duration
+
 	// Publish writes the roots where people take them from, after another process made
 	// new ones; nil: nowhere.
 	Publish func() error
@@ -148,6 +151,9 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	}
 	if s.enrol, err = enrol.New(ctx, e); err != nil {
 		return nil, err
+	}
+	if o.Retention != 0 && o.Retention < MinRetention {
+		return nil, fmt.Errorf("decisions kept for %s, wanted at least %s: certificates may be that old", o.Retention, MinRetention)
 	}
 	s.metrics = newCounters(s)
 	s.seen = seen{store: o.Store, have: o.Seen, log: o.Log}
@@ -292,6 +298,9 @@ func (s *Server) keepStore(ctx context.Context) {
 	// behind the clock leaves room for one that is set back.
 	if _, err := s.o.Store.Purge(ctx, s.o.Clock().Add(-time.Hour), 100_000); err != nil && ctx.Err() == nil {
 		s.o.Log.Error("old challenges could not be forgotten", "error", err)
+	}
+	if err := s.forgetDecisions(ctx); err != nil && ctx.Err() == nil {
+		s.o.Log.Error("old decisions could not be forgotten", "error", err)
 	}
 	if _, err := s.signHead(ctx); err != nil && ctx.Err() == nil {
 		s.o.Log.Error("the audit log's head could not be kept", "error", err)

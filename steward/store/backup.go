@@ -41,12 +41,12 @@ type table struct {
 
 // tables are all that a backup of this form holds, in an order that never changes.
 func tables(form uint64) []table {
-	proof := " mac:b key_id:t"
+	proof, retained := " mac:b key_id:t", " retained:i"
 	if form < 2 {
-		proof = ""
+		proof, retained = "", ""
 	}
 	return []table{
-		{"state", "log:b seq:i hash:b epoch:i opened:i reason:t confirmed:i purged:i", "id"},
+		{"state", "log:b seq:i hash:b epoch:i opened:i reason:t confirmed:i purged:i" + retained, "id"},
 		{"audit", "seq:i record:b", "seq"},
 		{"decisions", "seq:i at:i workload:t instance:t tee:t simulated:i outcome:t code:t tcb_status:t platform:t exposed:t policy:i request:t who:t detail:n", "seq"},
 		{"counts", "hour:i tee:t outcome:t n:i", "hour, tee, outcome"},
@@ -358,6 +358,16 @@ func (d *db) restoreIn(ctx context.Context, t *tx, in *backupReader, by Actor) (
 	return epoch, t.putState(ctx, s)
 }
 
+// add follows the chain over a record, or what is left of one.
+func add(chain *audit.Chain, b []byte) error {
+	if audit.IsStub(b) {
+		_, err := chain.AddStub(b)
+		return err
+	}
+	_, err := chain.Add(b)
+	return err
+}
+
 // insertAll writes the backup's rows and follows its audit chain.
 func (d *db) insertAll(ctx context.Context, t *tx, in *backupReader, tabs []table) (audit.Chain, int, error) {
 	var chain audit.Chain
@@ -366,6 +376,9 @@ func (d *db) insertAll(ctx context.Context, t *tx, in *backupReader, tabs []tabl
 	for {
 		b, err := in.next()
 		if errors.Is(err, io.EOF) {
+			if err := chain.End(); err != nil {
+				return chain, 0, refuse(ErrBackup, "its audit log: %w", err)
+			}
 			return chain, states, d.bulk(ctx, t, batch)
 		}
 		if err != nil {
@@ -388,12 +401,11 @@ func (d *db) insertAll(ctx context.Context, t *tx, in *backupReader, tabs []tabl
 			chain = audit.NewChain(audit.LogID(log))
 		case "audit":
 			rec, _ := values[1].([]byte)
-			r, err := chain.Add(rec)
-			if err != nil {
+			if err := add(&chain, rec); err != nil {
 				return chain, 0, refuse(ErrBackup, "its audit log: %w", err)
 			}
-			if seq, _ := values[0].(int64); uint64(seq) != r.Seq {
-				return chain, 0, refuse(ErrBackup, "record %d has the number %d", r.Seq, seq)
+			if seq, _ := values[0].(int64); uint64(seq) != chain.Seq {
+				return chain, 0, refuse(ErrBackup, "record %d has the number %d", chain.Seq, seq)
 			}
 		}
 		batch, held = append(batch, stmt(tabs[n].insert(), values...)), held+len(b)

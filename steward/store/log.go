@@ -95,6 +95,31 @@ func (d *db) AuditRecords(ctx context.Context, from uint64, n int) ([][]byte, er
 	return out, d.translate(err)
 }
 
+func (d *db) Records(ctx context.Context, f func([]byte) error) (Receipt, error) {
+	t, err := d.beginTx(ctx, d.reads, d.beginRead())
+	if err != nil {
+		return Receipt{}, d.translate(err)
+	}
+	defer t.rollback()
+	s := &state{}
+	if err := s.scan(t.conn.QueryRowContext(ctx, "SELECT "+stateColumns+" FROM state WHERE id = 1").Scan); err != nil {
+		return Receipt{}, d.translate(err)
+	}
+	var failed error // of the caller's, not of the database
+	err = t.each(ctx, "SELECT record FROM audit ORDER BY seq", nil, func(scan func(...any) error) error {
+		var b []byte
+		if err := scan(&b); err != nil {
+			return err
+		}
+		failed = f(b)
+		return failed
+	})
+	if failed != nil {
+		return Receipt{}, failed
+	}
+	return Receipt{Seq: s.chain.Seq, Hash: s.chain.Hash, Epoch: s.chain.Epoch}, d.translate(err)
+}
+
 func (d *db) PutHead(ctx context.Context, seq uint64, head []byte) error {
 	if err := first(size("the head", len(head), 1, audit.MaxHead), version("the head", seq)); err != nil {
 		return err

@@ -162,8 +162,12 @@ type Store interface {
 	Log() audit.LogID
 	Head(ctx context.Context) (Receipt, error)
 	Append(ctx context.Context, r audit.Record, by Actor) (Receipt, error)
-	// AuditRecords gives the records from number from on, oldest first.
+	// AuditRecords gives the records from number from on, oldest first; for one that was
+	// purged what is left of it (audit.IsStub).
 	AuditRecords(ctx context.Context, from uint64, limit int) ([][]byte, error)
+	// Records calls f for each, all from one moment, and gives the end of the log at that
+	// moment.
+	Records(ctx context.Context, f func(record []byte) error) (Receipt, error)
 	// PutHead keeps a signed head beside the log, LatestHead gives it back
 	// (audit.Head's bytes). The store does not verify it.
 	PutHead(ctx context.Context, seq uint64, head []byte) error
@@ -173,6 +177,12 @@ type Store interface {
 	// (challenges of a clock that steps back over it are refused from then on), at
 	// most limit rows, and says how many it forgot.
 	Purge(ctx context.Context, before time.Time, limit int) (int, error)
+
+	// PurgeDecisions forgets decisions: rows, certificates, and of each record of the log
+	// all but its hash. It goes through the log in its order, ends at the first decision
+	// that is not from before, and writes a record that says what it took. It gives how
+	// many decisions that were.
+	PurgeDecisions(ctx context.Context, p DecisionPurge, by Actor) (int, error)
 
 	// Backup writes everything, from one moment, in a form that both databases
 	// restore. It holds secrets as they are stored: sealed. Restore reads it into an

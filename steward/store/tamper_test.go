@@ -178,7 +178,7 @@ func TestBeforeProofs(t *testing.T) {
 	raw, err := sql.Open("sqlite", path)
 	ok(err)
 	defer raw.Close()
-	for _, q := range []string{"DELETE FROM schema_version WHERE version_id >= 2",
+	for _, q := range []string{"DELETE FROM schema_version WHERE version_id >= 2", "ALTER TABLE state DROP COLUMN retained",
 		"ALTER TABLE tokens DROP COLUMN mac", "ALTER TABLE tokens DROP COLUMN key_id", "ALTER TABLE policies DROP COLUMN mac",
 		"ALTER TABLE policies DROP COLUMN key_id", "ALTER TABLE kept DROP COLUMN mac", "ALTER TABLE kept DROP COLUMN key_id"} {
 		_, err := raw.Exec(q)
@@ -221,8 +221,8 @@ func TestBeforeProofs(t *testing.T) {
 	}
 }
 
-// firstForm is a backup as the first form had it: without the columns mac and key_id of
-// policies, tokens and kept.
+// firstForm is a backup as the first form had it: without mac and key_id of policies,
+// tokens and kept, and retained of state.
 func firstForm(t *testing.T, b []byte) []byte {
 	t.Helper()
 	out, in := bytes.Clone(b[:8]), b[8:]
@@ -242,6 +242,9 @@ func firstForm(t *testing.T, b []byte) []byte {
 			var row []cbor.RawMessage
 			if err = cbor.Unmarshal(entry, &row); err != nil {
 				t.Fatal(err)
+			}
+			if row[0][0] == 0 {
+				entry, err = cbor.Marshal(row[:len(row)-1])
 			}
 			if k := row[0][0]; k == 9 || k == 12 || k == 13 {
 				entry, err = cbor.Marshal(row[:len(row)-2])

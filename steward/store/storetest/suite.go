@@ -33,6 +33,7 @@ func Run(t *testing.T, fresh Fresh) {
 		"tokens":             testTokens,
 		"values":             testValues,
 		"proofs":             testProofs,
+		"retention":          testRetention,
 		"audit":              testAudit,
 		"agree":              testAgree,
 		"hostile-text":       testHostileText,
@@ -43,6 +44,7 @@ func Run(t *testing.T, fresh Fresh) {
 		t.Run(name, func(t *testing.T) { f(t, fresh(t)) })
 	}
 	t.Run("backup", func(t *testing.T) { Backup(t, fresh, fresh) })
+	t.Run("backup-purged", func(t *testing.T) { RestorePurged(t, fresh, fresh) })
 	t.Run("backup-hostile", func(t *testing.T) { testBackupHostile(t, fresh(t), fresh) })
 }
 
