@@ -32,7 +32,7 @@ func BenchmarkDecide(b *testing.B) {
 	})
 	b.Run("postgresql-two-replicas", func(b *testing.B) {
 		open := postgresFresh(storetest.Postgres(b))(b)
-		decide(b, open(store.Options{Guard: storetest.Guard{}}), open(store.Options{}))
+		decide(b, open(store.Options{Guard: storetest.Guard{}}), open(store.Options{Guard: storetest.Guard{}}))
 	})
 }
 
