@@ -229,6 +229,11 @@ func (a *app) nextCommands(dir, listen string) {
 	if def, err := a.stewardState(""); err != nil || def != dir {
 		state = " --state " + shellWord(dir)
 	}
+	if host, port, err := net.SplitHostPort(listen); err == nil {
+		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+			listen = net.JoinHostPort("localhost", port) // which its certificate has
+		}
+	}
 	fmt.Fprintf(a.stderr, `
 A new Steward: its roots are in %[1]s, the administrator's token is in %[2]s.
 Copy %[1]s beside a workload's Donjon.toml, and name the Steward in it:
