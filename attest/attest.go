@@ -54,9 +54,12 @@ type Options struct {
 	// Nonce that the verifier sent; empty: none.
 	Nonce []byte
 	// Purpose that Donjon's claims must state, and evidence without them does not. "":
-	// where there are claims, file; for evidence in a certificate, what is made for
+	// where there are claims, file or http, for which channel-binding is not made; for evidence in a certificate, what is made for
 	// certificates: certificate, or enrol where a Steward issued it.
 	Purpose string
+	// Channel is the connection that the evidence must have been made for; nil: none is
+	// at hand, and for a purpose that is about connections the check is not made.
+	Channel *Channel
 	// PlatformOnly judges the platform and leaves software, workload and nonce alone.
 	PlatformOnly bool
 	// Collateral is vendor data at hand beside what is stapled to the evidence.
@@ -92,6 +95,9 @@ func (v *Verifier) Verify(evidence []byte, o Options) *verdict.Verdict {
 	out.Form = e.Form
 	r := v.format(e, o, p)
 	v.bind(e, o, &r)
+	if r.Claims != nil {
+		r.Add(o.channel(r.Claims)...)
+	}
 	if r.Claims != nil && o.EventLog != nil {
 		r.Add(eventLog(r.Claims, o.EventLog))
 	}
@@ -125,7 +131,7 @@ func purposes(e *envelope.Envelope, o Options) []string {
 	case e.Binds.Carrier != nil:
 		return []string{ownform.PurposeCertificate, ownform.PurposeEnrol}
 	}
-	return []string{ownform.PurposeFile}
+	return []string{ownform.PurposeFile, ownform.PurposeHTTP}
 }
 
 // rollback compares the collateral whose signatures hold with what was seen before

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/donjon-tee/donjon/attest/policy"
 	"github.com/donjon-tee/donjon/attest/published"
 	"github.com/donjon-tee/donjon/attest/verdict"
 )
@@ -24,7 +25,7 @@ func TestFitNeedsIntelsWord(t *testing.T) {
 		{"tdx/quote-v4-live.bin", []string{"tdx/live.qeidentity.json", "tdx/live.pck-platform-crl.der", "tdx/live.root-ca-crl.der", "sgx/quote-v3.collateral.json#certs"}, "2026-03-30T20:00:00Z", verdict.TCBStatus},
 	} {
 		var v Verifier
-		text, err := Fit(&v, published.Read(t, c.evidence), Options{At: day(c.at), Collateral: gather(t, c.collateral...)})
+		text, err := Fit(&v, published.Read(t, c.evidence), Options{At: day(c.at), Collateral: gather(t, c.collateral...)}, policy.Draft{})
 		var refused *verdict.Error
 		if text != nil || !errors.As(err, &refused) || refused.Verdict.Outcome != verdict.CannotTell {
 			t.Errorf("%s: found %v and %q, wanted no policy", c.evidence, err, text)

@@ -26,7 +26,7 @@ type fitted struct {
 func fit(t *testing.T, v *Verifier, name string, evidence []byte, o Options) fitted {
 	t.Helper()
 	f := fitted{name, evidence, o, nil}
-	text, err := Fit(v, evidence, o)
+	text, err := Fit(v, evidence, o, policy.Draft{})
 	var why *verdict.Error
 	switch {
 	case err != nil && (text != nil || !errors.As(err, &why)):
@@ -169,7 +169,7 @@ func TestFitOptions(t *testing.T) {
 		t.Errorf("%s, at no time: a policy without a waiver", x.Name)
 	}
 	for _, b := range [][]byte{nil, {}, []byte("x")} {
-		if _, err := Fit(&v, b, o); err == nil {
+		if _, err := Fit(&v, b, o, policy.Draft{}); err == nil {
 			t.Errorf("%q: a policy is written", b)
 		}
 	}

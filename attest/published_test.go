@@ -123,7 +123,7 @@ func TestPublishedEvidence(t *testing.T) {
 			if row.fitting == "" {
 				return
 			}
-			text, err := Fit(&v, b, o)
+			text, err := Fit(&v, b, o, policy.Draft{})
 			if err != nil {
 				t.Fatalf("no policy could be written: %+v", err)
 			}

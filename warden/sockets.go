@@ -3,8 +3,10 @@
 package warden
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/donjon-tee/donjon/attest/atls"
 	"github.com/donjon-tee/donjon/engine"
 	"github.com/donjon-tee/donjon/link"
 	"github.com/donjon-tee/donjon/workload"
@@ -28,6 +31,10 @@ type ports struct {
 type listener struct {
 	guest *os.File    // accepted connections are passed here
 	tls   *tls.Config // nil: plain
+	// Of a TLS listener: what the Keep shows to this client and proves itself with.
+	shown func() (*tls.Certificate, *atls.Server, error)
+	// Of one that answers for its evidence by HTTP: see firstRequest. nil: it does not.
+	first func(*tlsFilter, *link.Stream, *tls.Certificate) ([]byte, bool, error)
 }
 
 func (p *ports) accept(st *link.Stream) {
@@ -50,10 +57,9 @@ func (p *ports) accept(st *link.Stream) {
 			_ = st.Close()
 			return
 		}
-		p.shake <- struct{}{}
-		f, err := handshake(st, early, tls.Server, l.tls)
-		<-p.shake
+		f, err := l.serve(p, st, early)
 		if err != nil {
+			_ = st.Close()
 			return
 		}
 		filter = f
@@ -71,6 +77,47 @@ func (p *ports) accept(st *link.Stream) {
 		return
 	}
 	st.Relay(ours, filter, nil)
+}
+
+// errAnswered says that the guest does not hear of a connection.
+var errAnswered = errors.New("warden: a connection that is not the guest's")
+
+// serve ends TLS for a client, and proves the Keep to one that asks for it: then the
+// guest hears of the client once that has admitted the Keep.
+func (l *listener) serve(p *ports, st *link.Stream, early []byte) (*tlsFilter, error) {
+	cert, prover, err := l.shown()
+	if err != nil {
+		return nil, err
+	}
+	cfg := l.tls.Clone()
+	cfg.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil }
+	cfg.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+		if atls.Asked(h) {
+			return prover.TLS(cfg), nil
+		}
+		return nil, nil
+	}
+	p.shake <- struct{}{}
+	f, err := handshake(st, early, tls.Server, cfg)
+	<-p.shake
+	if err != nil {
+		return nil, err
+	}
+	if f.conn.ConnectionState().NegotiatedProtocol == atls.Protocol {
+		if _, err := prover.Attest(context.Background(), f.conn); err != nil {
+			_ = f.conn.Close()
+			return nil, err
+		}
+	} else if l.first != nil {
+		read, answered, err := l.first(f, st, cert)
+		if err != nil || answered {
+			_ = f.conn.Close()
+			return nil, errors.Join(err, errAnswered)
+		}
+		f.early = read
+	}
+	f.settle()
+	return f, nil
 }
 
 // closeAll takes no more connections: the guest's accept fails.
@@ -107,6 +154,12 @@ func (w *warden) listen(index uint32, f workload.File, data []*os.File) (engine.
 		}
 		if l.tls, err = w.serverTLS(clients, f.ClientAuth == "require"); err != nil {
 			return 0, nil, err
+		}
+		l.shown = w.shown
+		if f.Evidence {
+			l.first = func(f *tlsFilter, st *link.Stream, shown *tls.Certificate) ([]byte, bool, error) {
+				return w.firstRequest(f, st, shown, firstTime)
+			}
 		}
 	}
 	ours, theirs, err := pair()
@@ -174,9 +227,12 @@ func (w *warden) connect(index uint32, f workload.File, data []*os.File) (engine
 		if err != nil {
 			return 0, nil, err
 		}
-		if filter, err = handshake(st, nil, tls.Client, cfg); err != nil {
+		shaken, err := handshake(st, nil, tls.Client, cfg)
+		if err != nil {
 			return 0, nil, &portError{fmt.Sprintf("TLS with %s: %v", f.Host, err), tlsHint(err)}
 		}
+		shaken.settle()
+		filter = shaken
 	}
 	ours, theirs, err := rawPair()
 	if err != nil {

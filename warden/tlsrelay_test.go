@@ -71,6 +71,7 @@ func keepEnd(t *testing.T) (dial func() *handed) {
 				close(guest)
 				return
 			}
+			f.settle()
 			ours, theirs, err := pair()
 			if err != nil {
 				t.Error(err)

@@ -19,6 +19,8 @@ type Draft struct {
 	Nonce    bool      // a nonce was given, and is demanded from now on
 	// Compared says with what the measurements were compared; "": with nothing.
 	Compared string
+	// FirstUse says that the evidence was got from whoever answered at an address.
+	FirstUse bool
 	Waive    []Waiver
 }
 
@@ -118,6 +120,9 @@ func (d *Draft) TOML() []byte {
 		w.key("freshness", `"nonce"`, "evidence must hold the nonce of --nonce")
 	} else {
 		w.key("freshness", `"none"`, `a recording is admitted; "nonce" demands a fresh answer`)
+	}
+	if d.FirstUse {
+		w.key("trust", text(TrustFirstUse), "written at first contact and compared with nothing")
 	}
 	if h := c.HostData; h != nil && !claims.Zero(h) && (len(h) <= 32 || claims.Zero(h[32:])) {
 		w.key("workloads", quotedHexes(h[:min(32, len(h))]), "accepted workload digests, as the hardware's host data has them")

@@ -34,6 +34,9 @@ type Policy struct {
 	// Freshness is "nonce" (the default: the evidence must hold the verifier's nonce)
 	// or "none" (a stored file is judged; honoured by verify alone).
 	Freshness string `toml:"freshness"`
+	// Trust is "first-use" where what the policy admits was taken from whoever answered
+	// first, and compared with nothing: who judges by it says so. Else absent.
+	Trust string `toml:"trust"`
 	// Workloads are the accepted workload digests, as they stand in the host data.
 	// Absent: none is named, and the check workload is not made.
 	Workloads []Digest `toml:"workloads"`
@@ -202,6 +205,9 @@ func Default() *Policy {
 	return &Policy{Version: 1, Freshness: FreshnessNonce, SNP: &SNP{}, TDX: &TDX{}, SGX: &SGX{}, TPM: &TPM{}, Nitro: &Nitro{}}
 }
 
+// TrustFirstUse is the value of Trust.
+const TrustFirstUse = "first-use"
+
 // Values of Freshness.
 const (
 	FreshnessNonce = "nonce"
@@ -228,6 +234,9 @@ func (p *Policy) check() error {
 	case FreshnessNonce, FreshnessNone:
 	default:
 		return fmt.Errorf("freshness: found %q, wanted %q or %q", p.Freshness, FreshnessNonce, FreshnessNone)
+	}
+	if p.Trust != "" && p.Trust != TrustFirstUse {
+		return fmt.Errorf("trust: found %q, wanted %q, or none", p.Trust, TrustFirstUse)
 	}
 	for _, d := range p.Workloads {
 		if len(d) != 32 {

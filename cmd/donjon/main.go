@@ -127,8 +127,10 @@ status through and uses 125 (no Keep), 126 (not runnable), 127 (not found).`,
 		newPlatformCommand(a),
 		newPolicyCommand(a),
 		newRunCommand(a),
+		newSignCommand(a),
 		newStewardCommand(a),
 		newVerifyCommand(a),
+		newConnectCommand(a),
 		newVersionCommand(a),
 	)
 	completeValues(root)

@@ -40,6 +40,7 @@ func newPolicyCheckCommand(a *app) *cobra.Command {
 type policyInitFlags struct {
 	judgeFlags
 	from, nonce string
+	fromKeep    string
 	trustRoot   []string
 }
 
@@ -61,14 +62,15 @@ one you want is for you to find out: donjon image measure predicts it.`,
 			if err := notEmpty(c, "nonce", "at"); err != nil {
 				return err
 			}
-			if f.from == "" {
-				return usageError(fmt.Errorf("--from is missing: which evidence is the policy for"))
+			if (f.from == "") == (f.fromKeep == "") {
+				return usageError(fmt.Errorf("wanted one of --from and --from-keep: which evidence is the policy for"))
 			}
 			return a.policyInit(f)
 		},
 	}
 	f.register(c)
 	c.Flags().StringVar(&f.from, "from", "", "the `EVIDENCE` to admit (- is stdin)")
+	c.Flags().StringVar(&f.fromKeep, "from-keep", "", "the `ADDRESS` of a Keep to admit: what answers there now")
 	c.Flags().StringVar(&f.nonce, "nonce", "", "the nonce the evidence holds, in `HEX`: the policy then demands one")
 	c.Flags().StringArrayVar(&f.trustRoot, "trust-root", nil, "a simulated root that may be named, its certificate's `FILE` or fingerprint (default: this machine's)")
 	return c

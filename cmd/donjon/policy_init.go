@@ -3,11 +3,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/donjon-tee/donjon/attest"
+	"github.com/donjon-tee/donjon/attest/atls"
+	"github.com/donjon-tee/donjon/attest/policy"
 	"github.com/donjon-tee/donjon/attest/verdict"
 )
 
@@ -31,13 +34,18 @@ func (a *app) policyInit(f policyInitFlags) error {
 		}
 		o.SimulatedRoots = append(o.SimulatedRoots, roots...)
 	}
-	evidence, err := a.judged(f.judgeFlags, f.from, &o)
-	if err != nil {
-		return err
+	var text []byte
+	if f.fromKeep != "" {
+		text, err = a.fitKeep(f, o)
+	} else {
+		var evidence []byte
+		if evidence, err = a.judged(f.judgeFlags, f.from, &o); err != nil {
+			return err
+		}
+		var v attest.Verifier
+		a.addCached(&v, evidence, &o)
+		text, err = attest.Fit(&v, evidence, o, policy.Draft{})
 	}
-	var v attest.Verifier
-	a.addCached(&v, evidence, &o)
-	text, err := attest.Fit(&v, evidence, o)
 	var refused *verdict.Error
 	if errors.As(err, &refused) {
 		if f.asJSON {
@@ -57,4 +65,36 @@ func (a *app) policyInit(f policyInitFlags) error {
 	}
 	_, err = a.stdout.Write(text)
 	return err
+}
+
+// fitKeep writes the policy for whoever answers at an address: trust on first use.
+func (a *app) fitKeep(f policyInitFlags, o attest.Options) ([]byte, error) {
+	var err error
+	if o.Collateral, err = a.readCollateral(f.collateral); err != nil {
+		return nil, err
+	}
+	var v attest.Verifier
+	var text []byte
+	d := atls.Dialer{Config: atls.Config{Options: o}}
+	d.Judge = func(_ context.Context, p atls.Proof, o attest.Options) (*verdict.Verdict, error) {
+		a.addCached(&v, p.Evidence, &o)
+		var err error
+		if text, err = attest.Fit(&v, p.Evidence, o, policy.Draft{FirstUse: true}); err != nil {
+			return nil, err
+		}
+		if o.Policy, err = policy.Parse(text); err != nil {
+			return nil, err
+		}
+		return v.Verify(p.Evidence, o), nil
+	}
+	conn, err := d.DialContext(context.Background(), "tcp", f.fromKeep)
+	if err != nil {
+		return nil, err
+	}
+	admitted, _ := policy.Parse(text)
+	a.note("the policy admits what answers at %s now; it is compared with nothing:", f.fromKeep)
+	for _, line := range admitted.Describe() {
+		a.note("  %s", line)
+	}
+	return text, conn.Close()
 }

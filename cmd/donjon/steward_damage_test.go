@@ -61,7 +61,7 @@ func TestDamagedDatabase(t *testing.T) {
 		}
 	}
 	_ = os.Remove(filepath.Join(dir, stewardDB))
-	if err := a.stewardRestore(dir, "", bytes.NewReader(backup.Bytes())); err != nil {
+	if err := a.stewardRestore(dir, "", nil, bytes.NewReader(backup.Bytes())); err != nil {
 		t.Fatal(err)
 	}
 	testState(t, a, dir).close()

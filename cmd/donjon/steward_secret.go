@@ -31,16 +31,39 @@ func (f *secretFlags) register(c *cobra.Command) {
 	c.Flags().StringVar(&f.workload, "workload", "", "whose secret: a `WORKLOAD` (a folder, a module or a digest)")
 }
 
-// secret opens the Steward and gives the secret's route.
-func (a *app) secret(f *secretFlags, args []string, rest []string) (*steward, string, string, error) {
-	if f.workload == "" {
-		return nil, "", "", usageError(errors.New("--workload is missing: whose secret"))
+// about opens the Steward and gives whose secret it is.
+func (f *secretFlags) about(a *app, c *cobra.Command, rest []string) (*steward, string, error) {
+	switch {
+	case f.signer == "" && f.workload == "":
+		return nil, "", usageError(errors.New("--workload is missing, or --signer: whose secret"))
+	case f.signer != "" && f.workload != "":
+		return nil, "", usageError(errors.New("--workload and --signer: it is the one's or the other's"))
+	case f.signer != "" && len(rest) > 0:
+		return nil, "", usageError(errors.New("--signer and arguments: what is measured is in the digest that is signed"))
+	case f.signer == "" && f.name != "":
+		return nil, "", usageError(errors.New("--name goes with --signer"))
 	}
-	s, digest, err := a.about(&f.pointedFlags, f.workload, rest)
+	var w namedWorkload
+	var err error
+	if f.signer != "" {
+		w, err = f.bySigner(c)
+	} else {
+		w, err = nameWorkload(f.workload, f.flags(rest), f.dir)
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	s, err := a.askSteward(&f.stewardFlags)
+	return s, w.subject, err
+}
+
+// secret is about, and the secret's route.
+func (a *app) secret(c *cobra.Command, f *secretFlags, name string, rest []string) (*steward, string, string, error) {
+	s, subject, err := f.about(a, c, rest)
 	if err != nil {
 		return nil, "", "", err
 	}
-	return s, "/v1/admin/secrets/" + digest + "/" + url.PathEscape(args[0]), digest, nil
+	return s, "/v1/admin/secrets/" + url.PathEscape(subject) + "/" + url.PathEscape(name), subject, nil
 }
 
 func newSecretSet(a *app) *cobra.Command {
@@ -52,7 +75,10 @@ func newSecretSet(a *app) *cobra.Command {
 stores it, sealed, for the Keeps of WORKLOAD. It is released under the policy that is
 in force now, and under no other before secret confirm says so.
 
-    printf s3cret | donjon steward secret set --workload app/ db-password`,
+    printf s3cret | donjon steward secret set --workload app/ db-password
+
+With --signer and --name it is for every version that the signer signs under that
+name, where the signer's policy admits it.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			name, rest, err := splitNamed(c, args)
 			if err != nil {
@@ -72,7 +98,7 @@ in force now, and under no other before secret confirm says so.
 			if len(plain) == 0 {
 				return failHint(statusUsage, "is a variable of the shell unset?", errors.New("stdin: found an empty secret"))
 			}
-			s, path, _, err := a.secret(&f, []string{name}, rest)
+			s, path, _, err := a.secret(c, &f, name, rest)
 			if err != nil {
 				return err
 			}
@@ -118,15 +144,15 @@ func newSecretList(a *app) *cobra.Command {
 			query := "?limit=1000"
 			var s *steward
 			var err error
-			if f.workload != "" {
-				var digest string
+			if f.workload+f.signer+f.name != "" {
+				var subject string
 				if c.ArgsLenAtDash() < 0 {
 					args = nil // no "--": the workload's own arguments stay
 				}
-				if s, digest, err = a.about(&f.pointedFlags, f.workload, args); err != nil {
+				if s, subject, err = f.about(a, c, args); err != nil {
 					return err
 				}
-				query = "?workload=" + digest
+				query = "?workload=" + url.QueryEscape(subject)
 			} else if s, err = a.askSteward(&f.stewardFlags); err != nil {
 				return err
 			}
@@ -138,7 +164,7 @@ func newSecretList(a *app) *cobra.Command {
 					return err
 				}
 				list = append(list, page...)
-				if f.workload != "" || len(page) < 1000 {
+				if f.workload+f.signer != "" || len(page) < 1000 {
 					break
 				}
 				last := page[len(page)-1]
@@ -170,7 +196,7 @@ func newSecretDelete(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			s, path, _, err := a.secret(&f, []string{name}, rest)
+			s, path, _, err := a.secret(c, &f, name, rest)
 			if err != nil {
 				return err
 			}
@@ -197,12 +223,12 @@ policy that the secret was set under; with --show it does nothing else.`,
 			if err != nil {
 				return err
 			}
-			s, path, digest, err := a.secret(&f, []string{name}, rest)
+			s, path, subject, err := a.secret(c, &f, name, rest)
 			if err != nil {
 				return err
 			}
 			defer s.close()
-			return a.confirmSecret(s, path, digest, name, show)
+			return a.confirmSecret(s, path, subject, name, show)
 		},
 	}
 	f.register(c)
@@ -210,25 +236,25 @@ policy that the secret was set under; with --show it does nothing else.`,
 	return c
 }
 
-func (a *app) confirmSecret(s *steward, path, digest, name string, show bool) error {
+func (a *app) confirmSecret(s *steward, path, subject, name string, show bool) error {
 	var p server.PolicyView
-	if err := s.do(http.MethodGet, "/v1/admin/policies/"+digest, nil, &p); err != nil {
+	if err := s.do(http.MethodGet, "/v1/admin/policies/"+url.PathEscape(subject), nil, &p); err != nil {
 		return err
 	}
 	var list []server.SecretView
-	if err := s.do(http.MethodGet, "/v1/admin/secrets?workload="+digest, nil, &list); err != nil {
+	if err := s.do(http.MethodGet, "/v1/admin/secrets?workload="+url.QueryEscape(subject), nil, &list); err != nil {
 		return err
 	}
 	at := slices.IndexFunc(list, func(x server.SecretView) bool { return x.Name == name })
 	if at < 0 {
-		return fail(statusFailed, fmt.Errorf("there is no secret %q of %s", name, digest))
+		return fail(statusFailed, fmt.Errorf("there is no secret %q of %s", name, subject))
 	}
 	x := list[at]
 	if x.Policy == p.Digest {
 		a.note("the secret %s was set under the policy that is in force: there is nothing to confirm", printable(name))
 		return nil
 	}
-	if err := a.showChange(s, digest, x, p); err != nil {
+	if err := a.showChange(s, subject, x, p); err != nil {
 		return err
 	}
 	if show {
@@ -243,9 +269,9 @@ func (a *app) confirmSecret(s *steward, path, digest, name string, show bool) er
 }
 
 // showChange prints what changed from the policy that a secret was set under to p.
-func (a *app) showChange(s *steward, digest string, x server.SecretView, p server.PolicyView) error {
+func (a *app) showChange(s *steward, subject string, x server.SecretView, p server.PolicyView) error {
 	var versions []server.PolicyView
-	if err := s.do(http.MethodGet, "/v1/admin/policies/"+digest+"/versions", nil, &versions); err != nil {
+	if err := s.do(http.MethodGet, "/v1/admin/policies/"+url.PathEscape(subject)+"/versions", nil, &versions); err != nil {
 		return err
 	}
 	at := slices.IndexFunc(versions, func(v server.PolicyView) bool { return v.Digest == x.Policy })
@@ -254,7 +280,7 @@ func (a *app) showChange(s *steward, digest string, x server.SecretView, p serve
 		return nil
 	}
 	var d server.PolicyDiff
-	if err := s.do(http.MethodPost, "/v1/admin/policies/"+digest+"/diff"+versionQuery(versions[at].Version), server.PolicyPut{Policy: p.Policy}, &d); err != nil {
+	if err := s.do(http.MethodPost, "/v1/admin/policies/"+url.PathEscape(subject)+"/diff"+versionQuery(versions[at].Version), server.PolicyPut{Policy: p.Policy}, &d); err != nil {
 		return err
 	}
 	fmt.Fprintf(a.stdout, "policy       version %d, that the secret was set under, to version %d, that is in force:\n", d.From, p.Version)

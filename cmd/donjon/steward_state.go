@@ -49,28 +49,34 @@ type serving struct {
 	AllowSimulated bool     `json:"allow_simulated"`
 	TrustDomain    string   `json:"trust_domain"`
 	Database       string   `json:"database,omitempty"` // a PostgreSQL URL; "": steward.db
+
+	Sealing *sealingSettings `json:"sealing,omitempty"` // nil: file or passphrase
 }
 
 // stateOptions say how a state folder is opened.
 type stateOptions struct {
-	create  bool     // make what is not there
-	restore bool     // an empty database is what is wanted
-	serving *serving // nil: as serve was last started
+	create  bool             // make what is not there
+	restore bool             // an empty database is what is wanted
+	serving *serving         // nil: as serve was last started
+	sealing *sealingSettings // nil: as in serving
+	move    *sealingSettings // to these, from those; nil: no move
 }
 
 // state is an open state folder.
 type state struct {
-	dir        string
-	serving    serving
-	authority  *authority.Authority
-	store      store.Store
-	ring       *sealing.Ring
-	names      authority.Names
-	collateral atomic.Pointer[collateral.Set]
-	enarx      *enrol.Enarx
-	limits     server.Limits
-	retention  time.Duration        // of decisions; 0: for ever
-	seen       collateral.HighWater // collateral (THREATS T25); the server keeps it in the store
+	dir       string
+	serving   serving
+	authority *authority.Authority
+	store     store.Store
+	ring      *sealing.Ring
+	// sealedFirst says that the first sealing key was made in a Keep now.
+	sealedFirst bool
+	names       authority.Names
+	collateral  atomic.Pointer[collateral.Set]
+	enarx       *enrol.Enarx
+	limits      server.Limits
+	retention   time.Duration        // of decisions; 0: for ever
+	seen        collateral.HighWater // collateral (THREATS T25); the server keeps it in the store
 }
 
 func (s *state) path(name string) string { return filepath.Join(s.dir, name) }
@@ -102,16 +108,46 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 	if s.authority, err = authority.Open(authority.Options{Dir: s.path(stewardKeys)}); err != nil {
 		return nil, folderError(dir, err)
 	}
-	passphrase, err := a.sealingPassphrase()
+	if o.sealing == nil {
+		o.sealing = s.serving.Sealing
+	}
+	if o.move != nil && o.sealing == nil {
+		o.sealing = o.move.before(sealingDir(s.path(stewardKeys)))
+	}
+	keys, err := a.sealingConfig(o.sealing, s.path(stewardKeys))
+	if err == nil && o.move != nil {
+		from := keys
+		keys, err = a.sealingConfig(o.move, s.path(stewardKeys))
+		keys.From = &from
+		o.sealing = o.move
+	}
 	if err != nil {
 		return nil, err
 	}
-	kind := sealing.KindFile
-	if passphrase != nil {
-		kind = sealing.KindPassphrase
+	s.serving.Sealing = nil
+	if o.sealing != nil {
+		s.serving.Sealing = o.sealing.recorded()
 	}
-	if s.ring, err = sealing.Open(sealing.Config{Kind: kind, Dir: sealingDir(s.path(stewardKeys)), Passphrase: passphrase}); err != nil {
-		return nil, failHint(statusFailed, "where the sealing keys have a passphrase, "+passphraseVariable+" names the file that holds it", fmt.Errorf("the keys that seal secrets: %w", err))
+	if !o.create && notThere(filepath.Join(keys.Dir, sealing.Current)) {
+		// A verb knows no steward.toml: the first key would not be protected as that says.
+		return nil, failHint(statusFailed, "donjon steward serve --state "+dir+" makes the first", fmt.Errorf("%s holds no key that seals secrets", keys.Dir))
+	}
+	if keys.Keep != nil {
+		// Whoever lets policies admit simulated evidence has allowed this too.
+		keys.Keep.AllowSimulated = keys.Keep.AllowSimulated || s.serving.AllowSimulated
+		if keys.Lazy = !o.create && o.move == nil; keys.Lazy { // a verb that needs no key starts no Keep
+			keys.Keep.Use = a.saysWhy(keys.Keep.Use)
+		}
+		s.sealedFirst = notThere(filepath.Join(keys.Dir, sealing.Current))
+	}
+	if keys.From != nil && keys.From.Keep != nil {
+		keys.From.Keep.AllowSimulated = keys.From.Keep.AllowSimulated || s.serving.AllowSimulated
+	}
+	s.ring, err = sealing.Open(keys)
+	clear(keys.Token.PIN)
+	clear(keys.Passphrase)
+	if err != nil {
+		return nil, sealingError(err, keys.Dir)
 	}
 	if !o.restore {
 		if err := s.databaseGone(); err != nil {
@@ -220,7 +256,7 @@ func (s *state) readServing() error {
 // server makes the Server over the state.
 func (s *state) server(ctx context.Context, log *slog.Logger) (*server.Server, error) {
 	return server.New(ctx, server.Options{Store: s.store, Authority: s.authority, Names: s.names, Seal: ringSealer{s.ring}, AllowSimulated: s.serving.AllowSimulated,
-		TrustDomain: s.serving.TrustDomain, Collateral: s.collateral.Load, Seen: &s.seen, Enarx: s.enarx, Limits: s.limits, Log: log, Build: buildVersion().Version, Web: s.pages(log), Publish: s.publish, Retention: s.retention})
+		TrustDomain: s.serving.TrustDomain, Collateral: s.collateral.Load, Seen: &s.seen, Enarx: s.enarx, Limits: s.limits, Log: log, Build: buildVersion().Version, Web: s.pages(log), Publish: s.publishRoots, Retention: s.retention})
 }
 
 // pages makes the web pages of the Server; without a log there is no server, and no
@@ -247,6 +283,14 @@ func (s *state) pages(log *slog.Logger) func(*server.Server) http.Handler {
 // publish writes what others read: the roots, the audit log's public key, and how the
 // server is started.
 func (s *state) publish() error {
+	if err := s.publishRoots(); err != nil {
+		return err
+	}
+	return s.writeServing()
+}
+
+// publishRoots writes what comes of the keys: the roots, and the audit log's public key.
+func (s *state) publishRoots() error {
 	if err := s.authority.WriteCA(s.path(stewardCA)); err != nil {
 		return err
 	}
@@ -263,6 +307,10 @@ func (s *state) publish() error {
 			return err
 		}
 	}
+	return nil
+}
+
+func (s *state) writeServing() error {
 	b, err := json.MarshalIndent(s.serving, "", "  ")
 	if err != nil {
 		return err

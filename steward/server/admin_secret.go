@@ -57,7 +57,7 @@ func (s *Server) listSecrets(w http.ResponseWriter, r *http.Request) {
 		if !ok {
 			return
 		}
-		if policy, err = s.shown(r, digest); err != nil && !errors.Is(err, store.ErrNotFound) {
+		if policy, err = s.shown(ctx, digest); err != nil && !errors.Is(err, store.ErrNotFound) {
 			s.storeProblem(w, r, err)
 			return
 		}

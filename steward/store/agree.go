@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/donjon-tee/donjon/attest/verdict"
 	"github.com/donjon-tee/donjon/steward/audit"
 )
 
-// Agree holds every decision, policy, secret, confirmation and token of a store against
-// its audit log: whoever writes the database can leave the log alone and change what is
-// read beside it. ErrTampered names the first row that differs. That the log itself
+// Agree holds every decision, policy, secret, confirmation, token and highest version of
+// a signed workload of a store against its audit log: whoever writes the database can
+// leave the log alone and change what is read beside it. A highest version that only
+// purged decisions made is not compared. ErrTampered names the first row that differs. That the log itself
 // stands is audit.Verify's to say.
 func Agree(ctx context.Context, s Store) error {
 	for try := 1; ; try++ {
@@ -39,6 +41,7 @@ type said struct {
 	policies  map[string]uint64 // newest version
 	secrets   map[SecretKey]*saidSecret
 	tokens    map[string]*saidToken
+	signed    map[signerKey]uint64 // the highest version admitted
 }
 
 type saidSecret struct {
@@ -55,7 +58,7 @@ type saidToken struct {
 }
 
 func newSaid() *said {
-	return &said{policies: map[string]uint64{}, secrets: map[SecretKey]*saidSecret{}, tokens: map[string]*saidToken{}}
+	return &said{policies: map[string]uint64{}, secrets: map[SecretKey]*saidSecret{}, tokens: map[string]*saidToken{}, signed: map[signerKey]uint64{}}
 }
 
 func agree(ctx context.Context, s Store, end uint64) error {
@@ -106,6 +109,10 @@ func (l *said) take(ctx context.Context, s Store, r *audit.Record) error {
 	switch r.Kind {
 	case audit.Decision:
 		l.decisions++
+		if r.Signer != "" && r.Outcome == verdict.Admitted {
+			k := signerKey{r.Signer, r.SignedName}
+			l.signed[k] = max(l.signed[k], r.SignedVersion)
+		}
 		_, err := s.Decision(ctx, r.Seq)
 		return gone("the decision", err)
 	case audit.Policy:
@@ -158,6 +165,15 @@ func (l *said) compare(ctx context.Context, s Store) error {
 	}
 	if err := l.compareSubjects(ctx, s); err != nil {
 		return err
+	}
+	for k, v := range l.signed {
+		have, err := s.SignedVersion(ctx, k.signer, k.name)
+		if err != nil {
+			return err
+		}
+		if have != v {
+			return fmt.Errorf("%w: the highest version of %s by %s: found %d, the log says %d", ErrTampered, k.name, k.signer, have, v)
+		}
 	}
 	if err := l.compareSecrets(ctx, s); err != nil {
 		return err

@@ -1,0 +1,195 @@
+package atls
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/donjon-tee/donjon/attest/envelope"
+)
+
+// A message on the wire is one byte of type, four of length (big endian), and a body:
+// one deterministic CBOR map, decoded strictly, so that one message has one form.
+type kind uint8
+
+const (
+	kindRequest  kind = 1 // client: prove yourself
+	kindEvidence kind = 2 // server: here is my proof; in the mutual form: and now you
+	kindProof    kind = 3 // client, mutual form: here is mine, and yours was admitted
+	kindAccept   kind = 4 // who has nothing left to ask for: the application's bytes follow
+	kindRefuse   kind = 5 // either, instead of any message: the connection ends
+)
+
+// Bounds of the bodies, in bytes.
+const (
+	maxSmall    = 256
+	maxRefusal  = 2048
+	maxEvidence = envelope.MaxSize + 8<<10
+	maxAttached = 4 << 10 // a workload's signature beside its evidence
+	maxCode     = 32
+	maxText     = 1024
+)
+
+func (k kind) most() int {
+	switch k {
+	case kindRequest, kindAccept:
+		return maxSmall
+	case kindEvidence, kindProof:
+		return maxEvidence
+	case kindRefuse:
+		return maxRefusal
+	}
+	return 0
+}
+
+// request is the client's first message.
+type request struct {
+	Nonce []byte `cbor:"nonce"` // NonceSize bytes, random, never used before
+	// Attested says that the client can prove itself, and wants to where it is asked.
+	Attested bool `cbor:"attested,omitempty"`
+}
+
+// proof is evidence of one end.
+type proof struct {
+	Evidence []byte `cbor:"evidence"`
+	// Nonce is the server's, where the client must prove itself.
+	Nonce []byte `cbor:"nonce,omitempty"`
+	// Signature is a signature over the workload by whoever made it, unjudged, where
+	// there is one.
+	Signature []byte `cbor:"signature,omitempty"`
+}
+
+type accept struct{}
+
+type refusal struct {
+	Code string `cbor:"code"`
+	Text string `cbor:"text,omitempty"`
+}
+
+func encoding() (cbor.EncMode, error) { return cbor.CoreDetEncOptions().EncMode() }
+
+func decoding() (cbor.DecMode, error) {
+	return cbor.DecOptions{
+		DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, UTF8: cbor.UTF8RejectInvalid,
+		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField, MaxNestedLevels: 4,
+		MaxArrayElements: 16, MaxMapPairs: 16, TagsMd: cbor.TagsForbidden,
+	}.DecMode()
+}
+
+// write sends one message.
+func write(w io.Writer, k kind, body any) error {
+	m, err := encoding()
+	if err != nil {
+		return err
+	}
+	b, err := m.Marshal(body)
+	if err != nil {
+		return err
+	}
+	if len(b) > k.most() {
+		return fmt.Errorf("atls: a message of %d bytes, at most %d", len(b), k.most())
+	}
+	out := make([]byte, 5, 5+len(b))
+	out[0] = byte(k)
+	binary.BigEndian.PutUint32(out[1:], uint32(len(b)))
+	_, err = w.Write(append(out, b...))
+	return err
+}
+
+// errMalformed wraps what is wrong with a message.
+var errMalformed = errors.New("atls: malformed message")
+
+// read takes one message of a kind that is awaited, or a refusal, which it gives as a
+// *RemoteError.
+func read(r io.Reader, want ...kind) (kind, []byte, error) {
+	var head [5]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return 0, nil, err
+	}
+	k, n := kind(head[0]), binary.BigEndian.Uint32(head[1:])
+	if k != kindRefuse && !bytes.Contains(kinds(want), head[:1]) {
+		return 0, nil, fmt.Errorf("%w: found the type %d, wanted %v", errMalformed, k, want)
+	}
+	if int64(n) > int64(k.most()) {
+		return 0, nil, fmt.Errorf("%w: type %d with %d bytes, at most %d", errMalformed, k, n, k.most())
+	}
+	// Grows with what has come, not with what is said to come.
+	var body bytes.Buffer
+	if _, err := io.CopyN(&body, r, int64(n)); err != nil {
+		return 0, nil, err
+	}
+	if k == kindRefuse {
+		var f refusal
+		if err := decode(body.Bytes(), &f); err != nil {
+			return 0, nil, err
+		}
+		if f.Code == "" || len(f.Code) > maxCode || len(f.Text) > maxText {
+			return 0, nil, fmt.Errorf("%w: a refusal without a code, or with a longer one than is allowed", errMalformed)
+		}
+		return 0, nil, &RemoteError{Code: f.Code, Text: f.Text}
+	}
+	return k, body.Bytes(), nil
+}
+
+func kinds(list []kind) []byte {
+	out := make([]byte, len(list))
+	for i, k := range list {
+		out[i] = byte(k)
+	}
+	return out
+}
+
+// decode reads a body that would encode to the same bytes, and nothing else.
+func decode(b []byte, v any) error {
+	m, err := decoding()
+	if err != nil {
+		return err
+	}
+	if err := m.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("%w: %v", errMalformed, err)
+	}
+	e, err := encoding()
+	if err != nil {
+		return err
+	}
+	again, err := e.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(again, b) {
+		return fmt.Errorf("%w: not in its one deterministic form", errMalformed)
+	}
+	return nil
+}
+
+func decodeRequest(b []byte) (request, error) {
+	var q request
+	if err := decode(b, &q); err != nil {
+		return q, err
+	}
+	if len(q.Nonce) != NonceSize {
+		return q, fmt.Errorf("%w: a nonce of %d bytes, wanted %d", errMalformed, len(q.Nonce), NonceSize)
+	}
+	return q, nil
+}
+
+// decodeProof reads an evidence or proof message; only the former may hold a nonce.
+func decodeProof(k kind, b []byte) (proof, error) {
+	var p proof
+	if err := decode(b, &p); err != nil {
+		return p, err
+	}
+	switch n := len(p.Nonce); {
+	case len(p.Evidence) == 0 || len(p.Evidence) > envelope.MaxSize:
+		return p, fmt.Errorf("%w: evidence of %d bytes", errMalformed, len(p.Evidence))
+	case n != 0 && (n != NonceSize || k != kindEvidence):
+		return p, fmt.Errorf("%w: a nonce of %d bytes, wanted %d from a server and none from a client", errMalformed, n, NonceSize)
+	case len(p.Signature) > maxAttached:
+		return p, fmt.Errorf("%w: a signature of %d bytes, at most %d", errMalformed, len(p.Signature), maxAttached)
+	}
+	return p, nil
+}
