@@ -148,6 +148,8 @@ func (s *Server) storeProblem(w http.ResponseWriter, r *http.Request, err error)
 		s.problem(w, r, http.StatusConflict, "conflict", "somebody changed it meanwhile: read it again")
 	case errors.Is(err, store.ErrBusy), errors.Is(err, context.DeadlineExceeded):
 		s.problem(w, r, http.StatusServiceUnavailable, string(enrol.CodeBusy), "the database is busy: try again")
+	case errors.Is(err, store.ErrKey):
+		s.problem(w, r, http.StatusServiceUnavailable, string(enrol.CodeInternal), "the key that authenticates the database's rows cannot be used: the log of the Steward says why")
 	case errors.Is(err, store.ErrUnavailable):
 		s.problem(w, r, http.StatusServiceUnavailable, string(enrol.CodeInternal), "the database cannot be reached")
 	case errors.Is(err, store.ErrTampered):

@@ -75,7 +75,7 @@ type PolicyView struct {
 	By       string    `json:"by"`
 	Policy   string    `json:"policy,omitempty"`
 	Same     bool      `json:"unchanged,omitempty"` // it was so before: nothing was written
-	Doubt    string    `json:"doubt,omitempty"`     // unproven, forged: nothing is judged by it
+	Doubt    string    `json:"doubt,omitempty"`     // unproven, forged, unchecked: nothing is judged by it
 	// Unconfirmed are the secrets that this version does not release before somebody
 	// with the secret scope confirms them (THREATS T8).
 	Unconfirmed []string `json:"secrets_unconfirmed,omitempty"`

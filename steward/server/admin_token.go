@@ -39,7 +39,7 @@ type TokenView struct {
 	By      string        `json:"by"`
 	Expires time.Time     `json:"expires,omitzero"`
 	Revoked time.Time     `json:"revoked,omitzero"`
-	Doubt   string        `json:"doubt,omitempty"` // unproven, forged: it is good for nothing
+	Doubt   string        `json:"doubt,omitempty"` // unproven, forged, unchecked: it is good for nothing
 	Token   string        `json:"token,omitempty"`
 }
 

@@ -19,7 +19,7 @@ type WorkloadView struct {
 	FirstSeen time.Time   `json:"first_seen,omitzero"`
 	Policy    uint64      `json:"policy_version"` // 0: none
 	Removed   bool        `json:"removed,omitempty"`
-	Doubt     string      `json:"doubt,omitempty"` // of the policy: unproven, forged
+	Doubt     string      `json:"doubt,omitempty"` // of the policy: unproven, forged, unchecked
 	Signed    *SignedView `json:"signed,omitempty"`
 }
 

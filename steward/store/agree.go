@@ -189,6 +189,9 @@ func (l *said) compare(ctx context.Context, s Store) error {
 		if !l.agrees(&t) {
 			return fmt.Errorf("%w: the token %s", ErrTampered, t.ID)
 		}
+		if t.Doubt == Unchecked {
+			return ErrKey
+		}
 		if t.Doubt != "" {
 			return fmt.Errorf("%w: the token %s is %s", ErrTampered, t.ID, t.Doubt)
 		}

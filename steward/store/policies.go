@@ -159,7 +159,7 @@ func (d *db) policies(ctx context.Context, cond string, args ...any) ([]Policy, 
 		case errors.Is(err, ErrTampered):
 			p.Doubt, err = Forged, nil
 		case err == nil:
-			p.Doubt, err = d.doubt(p.what(), p.message(), pr)
+			p.Doubt = d.doubt(p.what(), p.message(), pr)
 		}
 		out = append(out, p)
 		return err

@@ -72,26 +72,24 @@ func (v *Value) message(key string) []byte {
 	return message(valueLabel, key, int64(v.Version), v.Data)
 }
 
-var errNoGuard = fmt.Errorf("%w: no keys to authenticate rows with", ErrUnavailable)
-
 // prove authenticates a row under the current key.
 func (d *db) prove(msg []byte) (p proof, err error) {
 	if d.o.Guard == nil {
-		return p, errNoGuard
+		return p, ErrKey
 	}
 	if p.mac, p.keyID, err = d.o.Guard.MAC(msg); err != nil {
-		return p, fmt.Errorf("%w: the key that authenticates rows: %w", ErrUnavailable, err)
+		return p, fmt.Errorf("%w: %w", ErrKey, err)
 	}
 	return p, nil
 }
 
 // proven says whether a row is one that a Steward with our keys wrote. Errors:
 // ErrTampered, with ErrUnproven where the row is from before rows were authenticated;
-// ErrUnavailable: it cannot be told.
+// ErrKey: it cannot be told.
 func (d *db) proven(what string, msg []byte, p proof) error {
 	switch {
 	case d.o.Guard == nil:
-		return errNoGuard
+		return ErrKey
 	case len(p.mac) == 0 && p.keyID == "":
 		return fmt.Errorf("%w: %s: %w", ErrTampered, what, ErrUnproven)
 	case len(p.mac) == 0:
@@ -104,17 +102,20 @@ func (d *db) proven(what string, msg []byte, p proof) error {
 	case errors.Is(err, ErrTampered):
 		return fmt.Errorf("%w: %s was changed, or written by something else than a Steward with these keys", ErrTampered, what)
 	}
-	return fmt.Errorf("%w: the key that authenticates rows: %w", ErrUnavailable, err)
+	return fmt.Errorf("%w: %w", ErrKey, err)
 }
 
-// doubt is proven for lists: one bad row must not hide the others.
-func (d *db) doubt(what string, msg []byte, p proof) (string, error) {
+// doubt is proven for lists: neither one bad row nor a key that cannot be had hides
+// the others.
+func (d *db) doubt(what string, msg []byte, p proof) string {
 	err := d.proven(what, msg, p)
 	switch {
+	case err == nil:
+		return ""
 	case errors.Is(err, ErrUnproven):
-		return Unproven, nil
+		return Unproven
 	case errors.Is(err, ErrTampered):
-		return Forged, nil
+		return Forged
 	}
-	return "", err
+	return Unchecked
 }

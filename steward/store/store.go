@@ -54,6 +54,7 @@ var (
 	ErrDamaged  = fmt.Errorf("%w: the database file is damaged", ErrUnavailable)
 	ErrFull     = fmt.Errorf("%w: the disk is full", ErrUnavailable)
 	ErrReadOnly = fmt.Errorf("%w: the database cannot be written", ErrUnavailable)
+	ErrKey      = fmt.Errorf("%w: the key that authenticates rows cannot be used", ErrUnavailable)
 	// ErrUnproven comes with ErrTampered: the row is from before rows were
 	// authenticated, or somebody took its MAC away. Unproven says what is to be done.
 	ErrUnproven = errors.New("it has no MAC: donjon steward adopt shows such rows and takes those over that the audit log knows")
@@ -352,13 +353,14 @@ type Policy struct {
 	Digest   audit.Digest // of Text; set by the store
 	At       time.Time    // set from the Actor, with By
 	By       string
-	Doubt    string // of lists: Unproven, Forged; "": it is what a Steward wrote
+	Doubt    string // of lists: Unproven, Forged, Unchecked; "": it is what a Steward wrote
 }
 
 // What is in doubt about a row.
 const (
-	Unproven = "unproven" // no MAC: from before rows were authenticated
-	Forged   = "forged"   // the MAC does not hold
+	Unproven  = "unproven"  // no MAC: from before rows were authenticated
+	Forged    = "forged"    // the MAC does not hold
+	Unchecked = "unchecked" // the key cannot be had
 )
 
 // SecretKey names a secret.
@@ -473,7 +475,7 @@ type Token struct {
 	By      string
 	Expires time.Time // zero: does not
 	Revoked time.Time // zero: is not
-	Doubt   string    // of lists: Unproven, Forged; "": it is what a Steward wrote
+	Doubt   string    // of lists: Unproven, Forged, Unchecked; "": it is what a Steward wrote
 }
 
 // Has says whether the token holds a scope now.

@@ -11,12 +11,12 @@ import (
 	"github.com/donjon-tee/donjon/steward/audit"
 )
 
-func (tok *Token) valid() error {
-	errs := []error{textTo("the token's id", tok.ID, 1, 128), text("the token's name", tok.Name, 0), moment("the token's expiry", tok.Expires, true)}
-	if len(tok.Scopes) == 0 || tok.Hash == [32]byte{} {
+func (t *Token) valid() error {
+	errs := []error{textTo("the token's id", t.ID, 1, 128), text("the token's name", t.Name, 0), moment("the token's expiry", t.Expires, true)}
+	if len(t.Scopes) == 0 || t.Hash == [32]byte{} {
 		errs = append(errs, refuse(ErrInvalid, "the token has no scope, or no hash"))
 	}
-	for _, s := range tok.Scopes {
+	for _, s := range t.Scopes {
 		switch s {
 		case ScopeRead, ScopePolicy, ScopeSecret, ScopeAudit, ScopeAdmin:
 		default:
@@ -105,7 +105,7 @@ func (d *db) Tokens(ctx context.Context) ([]Token, error) {
 		case errors.Is(err, ErrTampered):
 			t.Doubt, err = Forged, nil
 		case err == nil:
-			t.Doubt, err = d.doubt(t.what(), t.message(), pr)
+			t.Doubt = d.doubt(t.what(), t.message(), pr)
 		}
 		out = append(out, t)
 		return err

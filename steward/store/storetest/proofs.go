@@ -39,7 +39,10 @@ func testProofs(t *testing.T, f func(store.Options) store.Store) {
 	look(s, nil)
 	look(under(Guard{ID: "k2"}), nil)
 	look(under(gone), store.ErrTampered)
-	look(under(nil), store.ErrUnavailable)
+	look(under(nil), store.ErrKey)
+	listed, err := under(nil).Policies(ctx, "w", 1)
+	ok(t, err)
+	equal(t, "without a key", listed[0].Doubt, store.Unchecked)
 	want(t, under(nil).PutPolicy(ctx, store.Policy{Workload: "x", Version: 1, Text: []byte("p")}, By), store.ErrUnavailable)
 	// The key takes over, a few rows at a time.
 	two, n := under(Guard{ID: "k2"}), 0
@@ -53,7 +56,7 @@ func testProofs(t *testing.T, f func(store.Options) store.Store) {
 	}
 	equal(t, "rows", n, 7)
 	look(under(gone), nil)
-	_, err := two.Reprove(ctx, "k3", 2, By) // which is not the current one
+	_, err = two.Reprove(ctx, "k3", 2, By) // which is not the current one
 	want(t, err, store.ErrConflict)
 	// What holds is not adopted, nor what is another now.
 	tokens, err := two.Tokens(ctx)
