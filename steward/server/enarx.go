@@ -50,7 +50,7 @@ func (s *Server) enarx(w http.ResponseWriter, r *http.Request) {
 		note(r, slog.String("error", out.Err.Error()))
 	}
 	if out.Problem != nil {
-		s.metrics.decisions.With(out.Problem.Code, "enarx").Inc()
+		s.metrics.decisions.WithLabelValues(out.Problem.Code, "enarx").Inc()
 		p := *out.Problem
 		if p.Status == http.StatusForbidden { // as Enarx's Steward answers what fails
 			p.Status = http.StatusBadRequest
@@ -58,7 +58,7 @@ func (s *Server) enarx(w http.ResponseWriter, r *http.Request) {
 		s.answer(w, r, &p)
 		return
 	}
-	s.metrics.decisions.With("admitted", "enarx").Add(uint64(len(out.Certificates)))
+	s.metrics.decisions.WithLabelValues("admitted", "enarx").Add(float64(len(out.Certificates)))
 	der, err := pkiAnswer(kind, s.o.Authority.EnarxCertificate().Raw, out.Certificates)
 	if err != nil {
 		s.problem(w, r, http.StatusInternalServerError, string(enrol.CodeInternal), "")

@@ -80,9 +80,9 @@ func (s *Server) account(r *http.Request, out enrol.Result) {
 	}
 	if out.Response != nil {
 		note(r, slog.Int("secrets", out.Secrets), slog.Time("not_after", out.Response.NotAfter))
-		s.metrics.released.Add(uint64(out.Secrets))
+		s.metrics.released.Add(float64(out.Secrets))
 	}
-	s.metrics.decisions.With(code, tee).Inc()
+	s.metrics.decisions.WithLabelValues(code, tee).Inc()
 }
 
 func (s *Server) caPEM(w http.ResponseWriter, _ *http.Request) { writePEM(w, s.o.Authority.PEM()) }

@@ -65,8 +65,8 @@ func (s *Server) logRequest(r *http.Request, rec *recorder, n *notes, id string,
 		rec.status = http.StatusOK
 	}
 	route := routeOf(r)
-	s.metrics.requests.With(route, strconv.Itoa(rec.status)).Inc()
-	s.metrics.seconds.With(route).Observe(took.Seconds())
+	s.metrics.requests.WithLabelValues(route, strconv.Itoa(rec.status)).Inc()
+	s.metrics.seconds.WithLabelValues(route).Observe(took.Seconds())
 	level := slog.LevelInfo
 	switch {
 	case rec.status >= 500:

@@ -112,7 +112,7 @@ type Server struct {
 	o        Options
 	identity *identity
 	enrol    *enrol.Service
-	metrics  *counters
+	metrics  *metrics
 	clients  *buckets
 	public   *buckets
 	everyone *buckets
@@ -155,7 +155,7 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	if o.Retention != 0 && o.Retention < MinRetention {
 		return nil, fmt.Errorf("decisions kept for %s, wanted at least %s: certificates may be that old", o.Retention, MinRetention)
 	}
-	s.metrics = newCounters(s)
+	s.metrics = newMetrics(s)
 	s.seen = seen{store: o.Store, have: o.Seen, log: o.Log}
 	s.handler = s.routes()
 	return s, nil
