@@ -1,0 +1,224 @@
+//go:build linux
+
+// Command attested is what donjon connect is measured with and beside
+// (docs/benchmarks.md): a server that proves itself with simulated silicon, so that no
+// Keep's own speed is in the figure, and a plain TLS proxy that copies as connect does
+// and verifies nobody. Neither is a way to run anything.
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"flag"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/donjon-tee/donjon/attest/atls"
+	"github.com/donjon-tee/donjon/attest/evidence"
+	silicon "github.com/donjon-tee/donjon/silicon/snp"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "attested:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	fs := flag.NewFlagSet("attested", flag.ContinueOnError)
+	listen := fs.String("listen", "", "`ADDRESS:PORT` to listen on")
+	state := fs.String("silicon", "", "serve: `FOLDER` of the simulated processor")
+	to := fs.String("to", "", "proxy: `ADDRESS:PORT` of the server")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", *listen)
+	if err != nil {
+		return err
+	}
+	switch fs.Arg(0) {
+	case "serve":
+		return serve(l, *state)
+	case "proxy":
+		return proxy(l, *to)
+	}
+	return fmt.Errorf("found %q, wanted serve or proxy", fs.Args())
+}
+
+// copies are of connect's size.
+var copies = sync.Pool{New: func() any { return new([128 << 10]byte) }}
+
+// proxy carries each local connection over a TLS connection of its own.
+func proxy(l net.Listener, to string) error {
+	cfg := &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13, SessionTicketsDisabled: true}
+	for {
+		local, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer local.Close()
+			far, err := tls.Dial("tcp", to, cfg)
+			if err != nil {
+				fmt.Fprintln(os.Stderr, "attested:", err)
+				return
+			}
+			defer far.Close()
+			done := make(chan struct{})
+			go func() {
+				move(far, local)
+				_ = far.CloseWrite()
+				close(done)
+			}()
+			move(local, far)
+			_ = local.(*net.TCPConn).CloseWrite()
+			<-done
+		}()
+	}
+}
+
+// move copies by reads and writes alone: neither side may take the other's place.
+func move(to io.Writer, from io.Reader) {
+	b := copies.Get().(*[128 << 10]byte)
+	defer copies.Put(b)
+	_, _ = io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, b[:])
+}
+
+// A prover proves one key on simulated silicon, as a Keep's warden does.
+type prover struct {
+	guest    *silicon.Guest
+	key      [32]byte
+	instance [16]byte
+	workload [32]byte
+}
+
+func (p *prover) Prove(_ context.Context, nonce, exporter []byte) (atls.Proof, error) {
+	claims, err := evidence.Claims{PubkeyHash: p.key, Nonce: nonce, WorkloadDigest: p.workload,
+		Purpose: evidence.PurposeConnect, Instance: p.instance, TLSExporter: exporter}.Encode()
+	if err != nil {
+		return atls.Proof{}, err
+	}
+	report, err := p.guest.Report(evidence.ReportData(claims))
+	if err != nil {
+		return atls.Proof{}, err
+	}
+	b, err := evidence.Evidence{Report: report, Certs: p.guest.Certs(), Claims: claims}.Encode()
+	return atls.Proof{Evidence: b}, err
+}
+
+// serve answers clients, attested where they ask for it: 'd' and a size for so many
+// bytes, 'u' and a size for so many bytes of theirs and one byte then, 'i' for an 'i'
+// and silence.
+func serve(l net.Listener, dir string) error {
+	s, cfg, err := identity(dir)
+	if err != nil {
+		return err
+	}
+	for {
+		raw, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer raw.Close()
+			conn := tls.Server(raw, cfg)
+			defer conn.Close()
+			if err := conn.Handshake(); err != nil {
+				return
+			}
+			if conn.ConnectionState().NegotiatedProtocol == atls.Protocol {
+				if _, err := s.Attest(context.Background(), conn); err != nil {
+					return
+				}
+			}
+			answer(conn)
+		}()
+	}
+}
+
+func answer(conn *tls.Conn) {
+	var q [9]byte
+	r := bufio.NewReaderSize(conn, 16)
+	if _, err := io.ReadFull(r, q[:1]); err != nil {
+		return
+	}
+	if q[0] == 'i' {
+		_, _ = conn.Write(q[:1])
+		_, _ = r.ReadByte()
+		return
+	}
+	if _, err := io.ReadFull(r, q[1:]); err != nil {
+		return
+	}
+	n := int64(binary.BigEndian.Uint64(q[1:]))
+	b := copies.Get().(*[128 << 10]byte)
+	defer copies.Put(b)
+	if q[0] == 'd' {
+		for n > 0 {
+			k, err := conn.Write(b[:min(n, int64(len(b)))])
+			if err != nil {
+				return
+			}
+			n -= int64(k)
+		}
+		_ = conn.CloseWrite()
+		_, _ = r.ReadByte()
+		return
+	}
+	for n -= int64(r.Buffered()); n > 0; {
+		k, err := conn.Read(b[:])
+		if err != nil {
+			return
+		}
+		n -= int64(k)
+	}
+	_, _ = conn.Write([]byte{'k'})
+	_, _ = conn.Read(b[:])
+}
+
+// identity makes the server's key, of the kind that a Keep has, and what proves it.
+func identity(dir string) (*atls.Server, *tls.Config, error) {
+	sil, err := silicon.Open(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	t := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
+	if err != nil {
+		return nil, nil, err
+	}
+	spki, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		return nil, nil, err
+	}
+	p := &prover{key: sha256.Sum256(spki), workload: sha256.Sum256([]byte("bench"))}
+	rand.Read(p.instance[:])
+	p.guest = sil.Guest(silicon.Launch{HostData: p.workload}, func() [48]byte { return [48]byte{1} })
+	s := &atls.Server{Prover: p}
+	cfg := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS13, SessionTicketsDisabled: true}
+	attested := s.TLS(cfg)
+	cfg.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+		if atls.Asked(h) {
+			return attested, nil
+		}
+		return nil, nil
+	}
+	return s, cfg, nil
+}
