@@ -83,10 +83,11 @@ func (a *app) runWorkload(f runFlags, name string, args []string, end *ending) e
 		return err
 	}
 	wf.Args = args
-	var early *sim.Hash
+	var early *sim.Early
 	if p.tee == "sim" {
 		if program, err := a.keepProgram(f.keepProgram); err == nil { // an error has its turn below
-			early = sim.StartHash(program)
+			early = sim.Begin(keep.Spec{Arch: f.processor(), KeepProgram: program, Weak: f.weak})
+			defer early.Abandon() // where it is not taken
 		}
 	}
 	w, err := workload.Load(name, wf)
@@ -161,7 +162,7 @@ func (a *app) keepProgram(named string) (string, error) {
 	return named, nil
 }
 
-func (a *app) launch(f runFlags, p parsed, w *workload.Workload, program string, early *sim.Hash, end *ending) error {
+func (a *app) launch(f runFlags, p parsed, w *workload.Workload, program string, early *sim.Early, end *ending) error {
 	state, err := a.stateDir()
 	if err != nil {
 		return fail(statusKeep, err)
@@ -184,7 +185,7 @@ func (a *app) launch(f runFlags, p parsed, w *workload.Workload, program string,
 		spec.Memory, p.ceiling.Memory = vmMemory(uint64(len(w.Module)), w.Config.Limits.Memory, p.ceiling.Memory)
 		machine, err = a.launchVM(ctx, signals.stop, spec)
 	} else {
-		machine, err = sim.Launch(ctx, spec, early)
+		machine, err = early.Take(ctx, spec)
 	}
 	if errors.Is(err, errStopped) {
 		return end.ended(keep.Outcome{Stopped: true}, nil, signals.name)
