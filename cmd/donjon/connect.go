@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -125,7 +126,7 @@ func (a *app) connect(f connectFlags, address string) error {
 	d.Config.Options.Policy, d.Config.Options.Seen = p, j.seen
 	d.Config.Judge, d.Config.Timeout = j.judge, f.timeout
 	if f.identity != "" {
-		if err := a.takeIdentity(d, f.identity); err != nil {
+		if d.Config.Certificate, err = a.takeIdentity(f.identity); err != nil {
 			return err
 		}
 	}
@@ -172,22 +173,17 @@ func (c closer) Close() error {
 }
 
 // takeIdentity reads the client's identity, or makes it.
-func (a *app) takeIdentity(d *connect.Dialer, dir string) error {
+func (a *app) takeIdentity(dir string) (*tls.Certificate, error) {
 	noCores()
 	id, err := connect.OpenIdentity(dir, time.Now())
-	var hint interface{ Hint() string }
-	if errors.As(err, &hint) {
-		return failHint(statusFailed, hint.Hint(), err)
-	}
 	if err != nil {
-		return fail(statusFailed, err)
+		return nil, fail(statusFailed, err)
 	}
 	if id.Made {
 		a.note("made a new identity in %s", dir)
 	}
 	a.note("the identity's key is sha256:%s", id.Key)
-	d.Config.Certificate = id.Certificate
-	return nil
+	return id.Certificate, nil
 }
 
 // showVerdict prints it; with --stdio stdout is the Keep's.
@@ -250,7 +246,7 @@ func (a *app) carry(ctx context.Context, f connectFlags, d *connect.Dialer) erro
 	p := &connect.Proxy{Dial: d.Dial, MaxAge: f.maxAge, Most: f.most,
 		Failed: func(local net.Addr, err error) { a.localFailed(local, err) },
 		Full:   func(most int) { a.note("%d connections are carried: more wait until one ends", most) },
-		Quiet: debug.FreeOSMemory}
+		Quiet:  debug.FreeOSMemory}
 	// Verifying makes garbage, and then there are connections that only wait: little
 	// beside them counts for more than the time that collecting takes.
 	debug.SetGCPercent(50)

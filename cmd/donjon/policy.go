@@ -45,6 +45,7 @@ type policyInitFlags struct {
 	expectFlags
 	from, nonce string
 	fromKeep    string
+	identity    string
 	timeout     time.Duration
 	trustRoot   []string
 }
@@ -68,7 +69,7 @@ are those you want is for you to say: --expect compares the workload, with the f
 that are measured, and --expect-image what was measured at launch. With both, nothing
 is taken on first use.`,
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := notEmpty(c, "nonce", "at", "from", "from-keep", "expect"); err != nil {
+			if err := notEmpty(c, "nonce", "at", "from", "from-keep", "identity", "expect"); err != nil {
 				return err
 			}
 			if (f.from == "") == (f.fromKeep == "") {
@@ -76,6 +77,9 @@ is taken on first use.`,
 			}
 			if f.fromKeep != "" && (f.at != "" || f.nonce != "") {
 				return usageError(fmt.Errorf("--from-keep: the Keep is asked now, with a nonce of its own: --at and --nonce belong to --from"))
+			}
+			if f.from != "" && f.identity != "" {
+				return usageError(fmt.Errorf("--identity: belongs to --from-keep"))
 			}
 			if f.timeout <= 0 {
 				return usageError(fmt.Errorf("--timeout: wanted a time above 0"))
@@ -91,11 +95,13 @@ is taken on first use.`,
 	c.Flags().StringVar(&f.fromKeep, "from-keep", "", "the `ADDRESS` of a Keep to admit: what answers there now")
 	c.Flags().StringVar(&f.nonce, "nonce", "", "the nonce the evidence holds, in `HEX`: the policy then demands one")
 	c.Flags().DurationVar(&f.timeout, "timeout", atls.DefaultTimeout, "with --from-keep, a `TIME` for connecting and attesting")
+	c.Flags().StringVar(&f.identity, "identity", "", "with --from-keep, show the client identity in this `FOLDER` to a Keep that asks for it")
 	c.Flags().StringArrayVar(&f.trustRoot, "trust-root", nil, "a simulated root that may be named, its certificate's `FILE` or fingerprint (default: this machine's)")
 	f.expectFlags.register(c)
 	for _, n := range []string{"from-keep", "timeout"} {
 		_ = c.RegisterFlagCompletionFunc(n, cobra.NoFileCompletions)
 	}
+	_ = c.MarkFlagDirname("identity")
 	c.ValidArgsFunction = cobra.NoFileCompletions
 	return c
 }

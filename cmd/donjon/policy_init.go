@@ -102,6 +102,11 @@ func (a *app) fitKeep(f policyInitFlags, o attest.Options, e *expectation) ([]by
 	var text []byte
 	var admitted *policy.Policy
 	d := connect.Dialer{Address: address, Config: atls.Config{Options: o, Timeout: f.timeout}}
+	if f.identity != "" {
+		if d.Config.Certificate, err = a.takeIdentity(f.identity); err != nil {
+			return nil, err
+		}
+	}
 	d.Config.Judge = func(_ context.Context, p atls.Proof, o attest.Options) (*verdict.Verdict, error) {
 		a.addCached(&v, p.Evidence, &o)
 		var err error
