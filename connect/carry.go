@@ -17,7 +17,7 @@ import (
 
 // bufferSize holds several TLS records (16 KiB each, RFC 8446 section 5.1), so that
 // they go on in one write.
-const bufferSize = 128 << 10
+const bufferSize = 64 << 10
 
 // fullAt is how full a buffer may be with a record still to be read into it.
 const fullAt = bufferSize - 16<<10

@@ -51,7 +51,7 @@ type Proxy struct {
 }
 
 // quietAfter is that while.
-const quietAfter = 2 * time.Second
+const quietAfter = time.Second
 
 // stir begins the while anew.
 func (p *Proxy) stir() {

@@ -59,7 +59,7 @@ func run(args []string) error {
 }
 
 // copies are of connect's size.
-var copies = sync.Pool{New: func() any { return new([128 << 10]byte) }}
+var copies = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 
 // proxy carries each local connection over a TLS connection of its own.
 func proxy(l net.Listener, to string) error {
@@ -92,7 +92,7 @@ func proxy(l net.Listener, to string) error {
 
 // move copies by reads and writes alone: neither side may take the other's place.
 func move(to io.Writer, from io.Reader) {
-	b := copies.Get().(*[128 << 10]byte)
+	b := copies.Get().(*[64 << 10]byte)
 	defer copies.Put(b)
 	_, _ = io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, b[:])
 }
@@ -164,7 +164,7 @@ func answer(conn *tls.Conn) {
 		return
 	}
 	n := int64(binary.BigEndian.Uint64(q[1:]))
-	b := copies.Get().(*[128 << 10]byte)
+	b := copies.Get().(*[64 << 10]byte)
 	defer copies.Put(b)
 	if q[0] == 'd' {
 		for n > 0 {

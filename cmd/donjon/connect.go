@@ -249,7 +249,7 @@ func (a *app) carry(ctx context.Context, f connectFlags, d *connect.Dialer) erro
 		Quiet:  debug.FreeOSMemory}
 	// Verifying makes garbage, and then there are connections that only wait: little
 	// beside them counts for more than the time that collecting takes.
-	debug.SetGCPercent(50)
+	debug.SetGCPercent(30)
 	notifySystemd("READY=1")
 	err = p.Serve(ctx, l)
 	notifySystemd("STOPPING=1")

@@ -1,5 +1,5 @@
-// Command pipe joins the first connection of the listener "web" to the connection
-// "peer", both ways, and ends with them.
+// Command pipe joins the first connection of the listener "web" that says something to
+// the connection "peer", both ways, and ends with them.
 package main
 
 import (
@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 )
 
 func main() {
@@ -26,14 +27,28 @@ func run() error {
 		case "web":
 			web, err = net.FileListener(os.NewFile(uintptr(fd), name))
 		case "peer":
+			// Else a read that waits stops the whole program.
+			if err := syscall.SetNonblock(fd, true); err != nil {
+				return err
+			}
 			peer, err = net.FileConn(os.NewFile(uintptr(fd), name))
 		}
 		if err != nil {
 			return err
 		}
 	}
-	c, err := web.Accept()
-	if err != nil {
+	var c net.Conn
+	first := make([]byte, 4096)
+	n := 0
+	for n == 0 { // who only looks at the Keep says nothing
+		if c, err = web.Accept(); err != nil {
+			return err
+		}
+		if n, err = c.Read(first); n == 0 {
+			_ = c.Close()
+		}
+	}
+	if _, err := peer.Write(first[:n]); err != nil {
 		return err
 	}
 	go func() {
