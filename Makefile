@@ -1,5 +1,6 @@
 # make build   bin/donjon and bin/donjon-keep
 # make run     build, run the example workload in a Keep, judge its proof
+# make verifier  the verifier page, in out/verifier: a folder for any web server
 # make test    install what the tests need (as root), then run all of them
 # make check   gofmt, vet, staticcheck, cross-builds (attest for macOS, Windows and the browser too)
 # make cross   donjon-keep for every processor
@@ -11,7 +12,9 @@ ARCHES   = amd64 arm64 ppc64le
 # What is measured must not depend on this machine's C library.
 export CGO_ENABLED = 0
 
-.PHONY: build run test deps check cross examples bench-guests bench clean
+VERIFIER = out/verifier
+
+.PHONY: build run verifier test deps check cross examples bench-guests bench clean
 
 build:
 	$(GO) build $(GOFLAGS) -ldflags "$(LDFLAGS)" -o bin/donjon ./cmd/donjon
@@ -23,6 +26,13 @@ examples:
 bench-guests:
 	$(MAKE) -C bench/guests
 
+# The page, the Steward's style, Go's loader and the program: docs/verifier-page.md.
+verifier:
+	mkdir -p $(VERIFIER)
+	GOOS=js GOARCH=wasm $(GO) build $(GOFLAGS) -ldflags "$(LDFLAGS)" -o $(VERIFIER)/verifier.wasm ./web/verifier/wasm
+	cp web/verifier/page/index.html web/verifier/page/page.css web/verifier/page/page.js steward/web/assets/style.css steward/web/assets/icon.svg \
+		"$$($(GO) env GOROOT)/lib/wasm/wasm_exec.js" $(VERIFIER)
+
 bench:
 	$(GO) run ./bench/measure -o docs/benchmarks.md
 
@@ -33,8 +43,8 @@ run: build examples
 	./bin/donjon verify --policy out/policy.toml --nonce $$nonce out/evidence.cbor
 
 # Debian 12, 13 and Ubuntu 24.04 have these names.
-PACKAGES = clang lld wasi-libc libclang-rt-dev-wasm32 rustc libstd-rust-dev-wasm32 curl openssl \
-	qemu-system-x86 qemu-system-arm qemu-system-ppc postgresql
+PACKAGES = clang lld wasi-libc libclang-rt-dev-wasm32 rustc libstd-rust-dev-wasm32 curl openssl libnss3-tools \
+	qemu-system-x86 qemu-system-arm qemu-system-ppc postgresql softhsm2 p11-kit opensc
 # Node may come from elsewhere, and then Debian's cannot stand beside it.
 PACKAGES += $(if $(shell which npm 2>/dev/null),,nodejs npm)
 # Ubuntu has no package of this name, so it must not stand among the others.
@@ -44,15 +54,17 @@ deps:
 		dpkg -s $(PACKAGES) >/dev/null 2>&1 || { apt-get update -q; DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(PACKAGES); } || \
 		echo "apt-get failed: tests that need what is missing skip"; \
 		{ $(CHROMIUM); } >/dev/null || { apt-get update -q; DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends chromium; } || \
-		echo "no chromium: the Steward's pages are not tried in a browser"; \
+		echo "no chromium: the Steward's pages and the verifier page are not tried in a browser"; \
 	else \
-		{ $(CHROMIUM); } >/dev/null || echo "missing: chromium, without which these tests skip: the Steward's pages in a browser (steward/web)"; \
+		{ $(CHROMIUM); } >/dev/null || echo "missing: chromium, without which these tests skip: the pages in a browser (steward/web, web/verifier)"; \
 		for p in $(PACKAGES); do \
 			case $$p in \
 			clang|lld|wasi-libc|libclang-*) what="C guests (engine, examples, bench/guests, e2e)";; \
 			qemu-*) what="vm Keeps (keep/vm, e2e's vm stories)";; \
+			libnss3-tools) what="a browser that trusts the Steward (e2e)";; \
 			curl|openssl) what="TLS from outside (e2e's serve stories)";; \
 			postgresql) what="the Steward's store on PostgreSQL (steward/store)";; \
+			softhsm2|p11-kit|opensc) what="keys in a PKCS#11 token (keyring/p11, steward/sealing, e2e)";; \
 			*) what="some";; \
 			esac; \
 			dpkg -s $$p >/dev/null 2>&1 || echo "missing: $$p, without which these tests skip: $$what (as root, make test installs it)"; \
@@ -68,6 +80,7 @@ check:
 	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
 	for a in $(ARCHES); do GOARCH=$$a $(GO) build ./... || exit 1; done
 	for t in darwin/arm64 windows/amd64 js/wasm; do GOOS=$${t%/*} GOARCH=$${t#*/} $(GO) build ./attest/... || exit 1; done
+	GOOS=js GOARCH=wasm $(GO) vet ./web/verifier/wasm
 
 cross:
 	for a in $(ARCHES); do GOARCH=$$a $(GO) build $(GOFLAGS) -ldflags "$(LDFLAGS)" -o bin/donjon-keep-$$a ./cmd/donjon-keep || exit 1; done

@@ -54,7 +54,7 @@ type Options struct {
 	// Nonce that the verifier sent; empty: none.
 	Nonce []byte
 	// Purpose that Donjon's claims must state, and evidence without them does not. "":
-	// where there are claims, file; for evidence in a certificate, what is made for
+	// where there are claims, file or http, for which channel-binding is not made; for evidence in a certificate, what is made for
 	// certificates: certificate, or enrol where a Steward issued it.
 	Purpose string
 	// Channel is the connection that the evidence must have been made for; nil: none is
@@ -131,7 +131,7 @@ func purposes(e *envelope.Envelope, o Options) []string {
 	case e.Binds.Carrier != nil:
 		return []string{ownform.PurposeCertificate, ownform.PurposeEnrol}
 	}
-	return []string{ownform.PurposeFile}
+	return []string{ownform.PurposeFile, ownform.PurposeHTTP}
 }
 
 // rollback compares the collateral whose signatures hold with what was seen before

@@ -243,3 +243,46 @@ func TestT03BareReportOfAKeep(t *testing.T) {
 		t.Errorf("the bare report: %s by %s, wanted not genuine by purpose", out.Outcome, failedChecks(out))
 	}
 }
+
+// T17: evidence got by HTTP shows no connection: it is genuine, it is never admitted,
+// and no policy is written from it or can waive what is missing.
+func TestT17HTTPEvidenceIsNotAdmitted(t *testing.T) {
+	m := newMade(t)
+	root, err := hex.DecodeString(m.silicon.RootFingerprint())
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{At: time.Now(), Nonce: m.claims.Nonce, SimulatedRoots: []pki.Hash{pki.Hash(root)}}
+	text, err := Fit(&Verifier{}, m.encode(t), o, policy.Draft{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.Policy, err = policy.Parse(text); err != nil {
+		t.Fatal(err)
+	}
+	m.claims.Purpose = evidence.PurposeHTTP
+	b := m.encode(t)
+	for _, purpose := range []string{"", evidence.PurposeHTTP} {
+		o.Purpose = purpose
+		for _, o.PlatformOnly = range []bool{false, true} {
+			v := new(Verifier).Verify(b, o)
+			if d := v.Deciding(); v.Outcome != verdict.CannotTell || len(d) != 1 || d[0].Code != verdict.ChannelBinding {
+				t.Errorf("for %q: %s", purpose, v.Text(nil))
+			}
+		}
+	}
+	o.PlatformOnly = false
+	for _, purpose := range []string{evidence.PurposeFile, evidence.PurposeConnect, evidence.PurposeEnrol} {
+		o.Purpose = purpose
+		if v := new(Verifier).Verify(b, o); v.Outcome != verdict.NotGenuine {
+			t.Errorf("for %q: %s", purpose, v.Text(nil))
+		}
+	}
+	o.Purpose = ""
+	if text, err := Fit(&Verifier{}, b, o, policy.Draft{}); err == nil {
+		t.Errorf("a policy was written: %s", text)
+	}
+	if _, err := policy.Parse(append(text, "[[waive]]\ncheck = \"channel-binding\"\nreason = \"x\"\n"...)); err == nil {
+		t.Error("a policy waives channel-binding")
+	}
+}

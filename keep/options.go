@@ -30,6 +30,7 @@ type Ceilings struct {
 // Options say how a Keep is supervised.
 type Options struct {
 	Workload       *workload.Workload
+	Signatures     [][]byte // that stand beside it, for the Keep's Steward
 	Machine        Machine
 	TEE            string
 	Silicon        Silicon
@@ -59,6 +60,8 @@ type Options struct {
 	NoCache  bool
 	Weak     bool
 	Verbose  bool
+	// attend is called once the Keep has spoken, and returns at once.
+	attend func(*link.Session)
 }
 
 // Outcome is how a Keep ended.

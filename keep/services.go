@@ -1,25 +1,17 @@
 package keep
 
 import (
-	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/donjon-tee/donjon/link"
 )
 
 func (s *supervisor) fetchEvidence() error {
-	st, err := s.sess.Open(link.ServiceEvidence, link.Marshal(link.EvidenceRequest{Nonce: s.Nonce}))
+	b, err := askEvidence(s.sess, s.Nonce, time.Time{})
 	if err == nil {
-		defer st.Close()
-		var r link.EvidenceReply
-		err = link.ReadRecord(st, link.MaxReportRecord, &r)
-		if err == nil && r.Error != "" {
-			err = errors.New("the Keep says " + r.Error)
-		}
-		if err == nil {
-			err = s.OnEvidence(r.Evidence)
-		}
+		err = s.OnEvidence(b)
 	}
 	if err != nil && s.sess.Err() != nil {
 		return nil // how the Keep ended is what counts
@@ -29,6 +21,30 @@ func (s *supervisor) fetchEvidence() error {
 	}
 	return nil
 }
+
+// askEvidence has a Keep prove itself. The zero deadline is none.
+func askEvidence(sess *link.Session, nonce []byte, deadline time.Time) ([]byte, error) {
+	st, err := sess.Open(link.ServiceEvidence, link.Marshal(link.EvidenceRequest{Nonce: nonce}))
+	if err != nil {
+		return nil, err
+	}
+	defer st.Close()
+	_ = st.SetDeadline(deadline)
+	var r link.EvidenceReply
+	if err := link.ReadRecord(st, link.MaxReportRecord, &r); err != nil {
+		return nil, err
+	}
+	if r.Error != "" {
+		return nil, &SaidError{r.Error}
+	}
+	return r.Evidence, nil
+}
+
+// A SaidError is what a Keep says in place of an answer. Its text is the Keep's, and
+// hostile.
+type SaidError struct{ Text string }
+
+func (e *SaidError) Error() string { return "the Keep says " + e.Text }
 
 func (s *supervisor) serveReport(st *link.Stream) {
 	defer st.Close()

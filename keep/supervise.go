@@ -83,6 +83,9 @@ func Supervise(ctx context.Context, o Options) (Outcome, error) {
 	defer s.sess.Close()
 	defer s.closeListeners()
 	go s.acceptLoop()
+	if o.attend != nil {
+		o.attend(s.sess)
+	}
 	if o.WantEvidence {
 		s.proof = make(chan error, 1)
 		go func() { s.proof <- s.fetchEvidence() }()

@@ -301,11 +301,23 @@ func (f *fed) Write(p []byte) (int, error) { return len(p), nil }
 func (f *fed) Close() error                { return nil }
 
 func FuzzRecords(f *testing.F) {
-	f.Add(Marshal(Offer{Manifest: []byte("{}"), MaxMemory: 1, MaxCPU: 2, TEE: "sim", Args: []string{"a", ""}, Env: []string{"K=V"}}))
+	f.Add(Marshal(Offer{Manifest: []byte("{}"), MaxMemory: 1, MaxCPU: 2, TEE: "sim", Args: []string{"a", ""}, Env: []string{"K=V"}, Signatures: [][]byte{{1}, {}}}))
 	f.Add(Marshal(Exit{Kind: 1}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		for _, v := range []any{new(Offer), new(Exit), new(PortReply), new(ReportReply), new(BlobRequest), new(Conn), new(LogLine), new(EvidenceReply)} {
+		for _, v := range []any{new(Offer), new(Exit), new(PortReply), new(ReportReply), new(BlobRequest), new(Conn), new(LogLine), new(EvidenceReply), new(SealRequest), new(SealReply)} {
 			_ = Unmarshal(b, v)
+		}
+	})
+}
+
+// FuzzSealRequest is a record of the host's.
+func FuzzSealRequest(f *testing.F) {
+	f.Add(Marshal(SealRequest{Op: OpSeal, Data: []byte("x"), AAD: []byte("y")}))
+	f.Add(Marshal(SealRequest{Op: OpOpen, Data: make([]byte, MaxSealed)}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var q SealRequest
+		if Unmarshal(b, &q) == nil && q.Check() == nil && (len(q.Data) > MaxSealed || len(q.AAD) > MaxSealAAD) {
+			t.Errorf("accepted %d bytes and %d of AAD", len(q.Data), len(q.AAD))
 		}
 	})
 }

@@ -34,6 +34,7 @@ const (
 	ServiceConn     Service = 7  // parameters: Conn; bytes both ways: a connection that a listener accepted
 	ServiceStop     Service = 13 // parameters: none. The Keep is to end soon
 	ServiceEvidence Service = 14 // parameters: EvidenceRequest. Guest: EvidenceReply record
+	ServiceSeal     Service = 17 // of the built-in sealer alone. Host: one SealRequest record. Guest: SealReply record
 )
 
 // Bounds of records, in bytes.
@@ -60,6 +61,9 @@ type Offer struct {
 	// Terminals says behind which of stdin, stdout and stderr (bits 0 to 2) a
 	// person sits: the host's word, and no more than a manner of speaking.
 	Terminals uint8 `cbor:"10,keyasint,omitempty"`
+	// Signatures are what stands beside the workload, for its Steward, at most 8 of 4
+	// KiB each (steward/protocol): the warden passes them on and believes none.
+	Signatures [][]byte `cbor:"11,keyasint,omitempty"`
 }
 
 // PortRequest names a descriptor of the configuration by its position in files
@@ -187,6 +191,52 @@ type EvidenceRequest struct {
 type EvidenceReply struct {
 	Evidence []byte `cbor:"1,keyasint,omitempty"`
 	Error    string `cbor:"2,keyasint,omitempty"`
+}
+
+// SealOp is what is asked of the built-in sealer.
+type SealOp uint8
+
+// The operations.
+const (
+	OpSeal SealOp = 1 // Data is plaintext, at most MaxSealPlain bytes
+	OpOpen SealOp = 2 // Data is what it gave for OpSeal, at most MaxSealed bytes
+)
+
+// Bounds of what is sealed, in bytes.
+const (
+	MaxSealPlain  = 2048
+	MaxSealed     = MaxSealPlain + 128
+	MaxSealAAD    = 1024
+	MaxSealRecord = MaxSealed + MaxSealAAD + 64
+)
+
+// SealRequest asks to seal or to open. AAD is bound, and not hidden.
+type SealRequest struct {
+	Op   SealOp `cbor:"1,keyasint"`
+	Data []byte `cbor:"2,keyasint"`
+	AAD  []byte `cbor:"3,keyasint,omitempty"`
+}
+
+// Check refuses what is over its bound.
+func (r SealRequest) Check() error {
+	most := MaxSealPlain
+	switch r.Op {
+	case OpSeal:
+	case OpOpen:
+		most = MaxSealed
+	default:
+		return protocolErrorf("unknown sealer operation %d", r.Op)
+	}
+	if len(r.Data) == 0 || len(r.Data) > most || len(r.AAD) > MaxSealAAD {
+		return protocolErrorf("a sealer's request with %d bytes and %d of AAD, wanted 1 to %d and at most %d", len(r.Data), len(r.AAD), most, MaxSealAAD)
+	}
+	return nil
+}
+
+// SealReply answers it.
+type SealReply struct {
+	Data  []byte `cbor:"1,keyasint,omitempty"`
+	Error string `cbor:"2,keyasint,omitempty"`
 }
 
 // Marshal encodes a message of this file.

@@ -50,7 +50,7 @@ const (
 
 // openCache derives the key; where that fails there is no cache.
 func (w *warden) openCache(module [32]byte) (*codeCache, error) {
-	root, err := w.deriveKey()
+	root, err := w.deriveKey(0, w.identity.local.GuestSVN)
 	if err != nil {
 		return nil, err
 	}
@@ -124,8 +124,9 @@ func cacheContext(module [32]byte) []byte {
 }
 
 // deriveKey asks the processor for a key of this Keep: root VCEK, VMPL 0, mixed
-// with guest policy, measurement, guest SVN and TCB version (THREATS T7).
-func (w *warden) deriveKey() ([]byte, error) {
+// with guest policy, measurement, guest SVN and TCB version (THREATS T7). The
+// processor refuses an svn above the guest's, and a tcb above its committed one.
+func (w *warden) deriveKey(tcb uint64, svn uint32) ([]byte, error) {
 	st, err := w.sess.Open(link.ServiceDeriveKey, nil)
 	if err != nil {
 		return nil, err
@@ -133,9 +134,10 @@ func (w *warden) deriveKey() ([]byte, error) {
 	defer st.Close()
 	_ = st.SetDeadline(time.Now().Add(handoverTime)) // a host that stalls keeps no Keep waiting
 	var req [32]byte                                 // SNP ABI, MSG_KEY_REQ: root_key_select 0 = VCEK
-	const policy, measurement, svn, tcb = 1 << 0, 1 << 3, 1 << 4, 1 << 5
-	binary.LittleEndian.PutUint64(req[8:], policy|measurement|svn|tcb)
-	binary.LittleEndian.PutUint32(req[20:], w.identity.local.GuestSVN)
+	const withPolicy, withMeasurement, withSVN, withTCB = 1 << 0, 1 << 3, 1 << 4, 1 << 5
+	binary.LittleEndian.PutUint64(req[8:], withPolicy|withMeasurement|withSVN|withTCB)
+	binary.LittleEndian.PutUint32(req[20:], svn)
+	binary.LittleEndian.PutUint64(req[24:], tcb)
 	if err := link.WriteRaw(st, req[:]); err != nil {
 		return nil, err
 	}

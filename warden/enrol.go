@@ -71,6 +71,20 @@ func (e *enrolError) Error() string {
 func (e *enrolError) Hint() string  { return e.hint }
 func (e *enrolError) Unwrap() error { return e.err }
 
+// checkSignatures bounds what the host gave for the Steward. What it says is the
+// Steward's to judge: the warden trusts no signer.
+func checkSignatures(list [][]byte) error {
+	if n := len(list); n > protocol.MaxSignatures {
+		return &refusedError{fmt.Sprintf("the host's offer has %d signatures, at most %d", n, protocol.MaxSignatures)}
+	}
+	for _, b := range list {
+		if n := len(b); n < 1 || n > protocol.MaxSignature {
+			return &refusedError{fmt.Sprintf("the host's offer has a signature of %d bytes, wanted 1 to %d", n, protocol.MaxSignature)}
+		}
+	}
+	return nil
+}
+
 // enrolFirst enrols before the guest runs, and takes the secrets that the workload
 // declares.
 func (w *warden) enrolFirst(data []*os.File) error {
@@ -135,7 +149,7 @@ func (w *warden) enrol(key tlsKey, within time.Duration, first bool) (*enrolment
 	if err != nil {
 		return nil, err
 	}
-	body, err := json.Marshal(protocol.EnrolRequest{Request: csr, Manifest: w.offer.Manifest, Config: w.config, SealingKey: sealing.PublicKey().Bytes()})
+	body, err := json.Marshal(protocol.EnrolRequest{Request: csr, Manifest: w.offer.Manifest, Config: w.config, SealingKey: sealing.PublicKey().Bytes(), Signatures: w.offer.Signatures})
 	if err != nil {
 		return nil, fmt.Errorf("warden: enrolling: %w", err)
 	}

@@ -29,6 +29,9 @@ func (w *warden) takeIn() (data []*os.File, err error) {
 	if err := link.ReadRecord(st, link.MaxOfferRecord, &w.offer); err != nil {
 		return nil, fmt.Errorf("warden: the host's offer: %w", err)
 	}
+	if err := checkSignatures(w.offer.Signatures); err != nil {
+		return nil, err
+	}
 	if err := w.CheckSandbox(w.offer.Weak); err != nil {
 		return nil, err
 	}
@@ -100,6 +103,12 @@ func (w *warden) takeBlobs(st io.Reader) (data []*os.File, err error) {
 	w.config = config
 	if w.args, w.env, err = w.cfg.Input(workload.HostInput{Args: w.offer.Args, Env: w.offer.Env}); err != nil {
 		return nil, &refusedError{err.Error()}
+	}
+	if w.cfg.Builtin != "" {
+		if n := len(w.manifest.Layers); n > 0 {
+			return nil, &refusedError{fmt.Sprintf("the manifest has %d layers, wanted none: builtin = %q runs no module", n, w.cfg.Builtin)}
+		}
+		return nil, nil
 	}
 	names := w.cfg.Paths()
 	if len(w.manifest.Layers) != 1+len(names) {

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/donjon-tee/donjon/engine"
 	"github.com/donjon-tee/donjon/link"
 	silicon "github.com/donjon-tee/donjon/silicon/snp"
+	"github.com/donjon-tee/donjon/steward/protocol"
 	"github.com/donjon-tee/donjon/workload"
 )
 
@@ -53,6 +55,10 @@ func TestKeepEnds(t *testing.T) {
 		{"T6 an argument", &host{offer: func(o *link.Offer) { o.Args = []string{"x"} }}, link.ExitRefused, "host_args"},
 		{"T6 a declared argument", &host{config: "host_args = true", offer: func(o *link.Offer) { o.Args = []string{"x"} }}, link.ExitStatus, ""},
 		{"T6 an argument beside secrets", &host{config: "host_args = true\nsteward = \"https://s\""}, link.ExitRefused, "not allowed"},
+		{"nine signatures", &host{offer: func(o *link.Offer) { o.Signatures = slices.Repeat([][]byte{{1}}, protocol.MaxSignatures+1) }}, link.ExitRefused, "9 signatures"},
+		{"a large signature", &host{offer: func(o *link.Offer) { o.Signatures = [][]byte{make([]byte, protocol.MaxSignature+1)} }}, link.ExitRefused, "4097 bytes"},
+		{"an empty signature", &host{offer: func(o *link.Offer) { o.Signatures = [][]byte{{1}, {}} }}, link.ExitRefused, "0 bytes"},
+		{"signatures and no Steward", &host{offer: func(o *link.Offer) { o.Signatures = [][]byte{{1}} }}, link.ExitStatus, ""},
 		{"T10 the clock ten years back", &host{now: func() time.Time { return released.AddDate(-10, 0, 0) }, config: listens}, link.ExitStatus, ""},
 		{"T32 no first wall", &host{missing: "first"}, link.ExitFailed, "no first wall"},
 		{"T32 no last wall", &host{missing: "last"}, link.ExitFailed, "no last wall"},

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -32,6 +33,8 @@ type listener struct {
 	tls   *tls.Config // nil: plain
 	// Of a TLS listener: what the Keep shows to this client and proves itself with.
 	shown func() (*tls.Certificate, *atls.Server, error)
+	// Of one that answers for its evidence by HTTP: see firstRequest. nil: it does not.
+	first func(*tlsFilter, *link.Stream, *tls.Certificate) ([]byte, bool, error)
 }
 
 func (p *ports) accept(st *link.Stream) {
@@ -76,6 +79,9 @@ func (p *ports) accept(st *link.Stream) {
 	st.Relay(ours, filter, nil)
 }
 
+// errAnswered says that the guest does not hear of a connection.
+var errAnswered = errors.New("warden: a connection that is not the guest's")
+
 // serve ends TLS for a client, and proves the Keep to one that asks for it: then the
 // guest hears of the client once that has admitted the Keep.
 func (l *listener) serve(p *ports, st *link.Stream, early []byte) (*tlsFilter, error) {
@@ -102,6 +108,13 @@ func (l *listener) serve(p *ports, st *link.Stream, early []byte) (*tlsFilter, e
 			_ = f.conn.Close()
 			return nil, err
 		}
+	} else if l.first != nil {
+		read, answered, err := l.first(f, st, cert)
+		if err != nil || answered {
+			_ = f.conn.Close()
+			return nil, errors.Join(err, errAnswered)
+		}
+		f.early = read
 	}
 	f.settle()
 	return f, nil
@@ -143,6 +156,11 @@ func (w *warden) listen(index uint32, f workload.File, data []*os.File) (engine.
 			return 0, nil, err
 		}
 		l.shown = w.shown
+		if f.Evidence {
+			l.first = func(f *tlsFilter, st *link.Stream, shown *tls.Certificate) ([]byte, bool, error) {
+				return w.firstRequest(f, st, shown, firstTime)
+			}
+		}
 	}
 	ours, theirs, err := pair()
 	if err != nil {

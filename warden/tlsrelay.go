@@ -20,9 +20,10 @@ import (
 // and writes to buffers: where nothing is there it is told so by a deadline that
 // has passed, after which a read of crypto/tls can be made again.
 type tlsFilter struct {
-	conn *tls.Conn
-	pipe *tlsPipe
-	end  error // how the incoming direction ended
+	conn  *tls.Conn
+	pipe  *tlsPipe
+	early []byte // read of conn before the relay began, and the descriptor's
+	end   error  // how the incoming direction ended
 }
 
 // maxRecord is what one TLS record holds, RFC 8446 section 5.1.
@@ -116,6 +117,9 @@ func handshake(st *link.Stream, early []byte, side func(net.Conn, *tls.Config) *
 func (f *tlsFilter) settle() { f.pipe.settled = true }
 
 func (f *tlsFilter) In(dst, p []byte) ([]byte, error) {
+	if len(f.early) > 0 {
+		dst, f.early = append(dst, f.early...), nil
+	}
 	if f.end != nil {
 		if len(p) > 0 && f.end == io.EOF {
 			return dst, errors.New("warden: bytes after the end of a TLS connection")

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -54,11 +55,14 @@ type warden struct {
 	digest   [32]byte
 	identity *identity
 	proved   chan struct{}   // closed once identity can give evidence
+	admitted chan struct{}   // closed once the workload is known and may run
+	stopping chan struct{}   // closed once the host asks for the end
 	code     chan *codeCache // given once the child knows whether machine code comes
 	limit    atomic.Pointer[link.Exit]
 	stopped  atomic.Bool
 	output   atomic.Int64
 	ports    ports
+	sealing  sync.Mutex // of the built-in sealer
 
 	// Of a Keep whose configuration names a Steward:
 	steward      atomic.Pointer[stewardTime]
@@ -71,7 +75,7 @@ type warden struct {
 // Run is the whole life of a Keep. It gives the exit status of the process, which
 // nobody relies on: how the workload ended is said on the link.
 func Run(o Options) int {
-	w := &warden{Options: o, proved: make(chan struct{}), code: make(chan *codeCache, 1)}
+	w := &warden{Options: o, proved: make(chan struct{}), admitted: make(chan struct{}), stopping: make(chan struct{}), code: make(chan *codeCache, 1)}
 	defer o.Child.Kill()
 	timer := time.AfterFunc(handoverTime, func() { _ = o.Link.Close() })
 	sess, err := link.Guest(o.Link)
@@ -158,6 +162,10 @@ func (w *warden) live() link.Exit {
 	for _, n := range w.Notes {
 		w.log(0, "sandbox: not applied: %s", n)
 	}
+	close(w.admitted)
+	if w.cfg.Builtin == workload.BuiltinSealer {
+		return w.runSealer()
+	}
 	if w.cfg.Steward != "" {
 		if err := w.enrolFirst(data); err != nil {
 			return exitFor(err)
@@ -192,10 +200,14 @@ func (w *warden) acceptLoop() {
 			serve = w.ports.accept
 		case link.ServiceStop:
 			_ = st.Close()
-			w.stopped.Store(true)
+			if !w.stopped.Swap(true) {
+				close(w.stopping)
+			}
 			continue
 		case link.ServiceEvidence:
 			serve = w.serveEvidence
+		case link.ServiceSeal:
+			serve = w.serveSeal
 		default:
 			st.Reset(link.CodeUnknown, "no such service in a Keep")
 			continue

@@ -26,6 +26,7 @@ const (
 // Config is a parsed, checked configuration. The zero value is the configuration
 // of a bare module.
 type Config struct {
+	Builtin   string // what runs in place of a module: BuiltinSealer; "": a module
 	Args      []string
 	Env       map[string]string
 	Files     []File
@@ -54,6 +55,7 @@ type File struct {
 	ClientCA   string // listen, tls: authorities of client certificates, a PEM file
 	ClientAuth string // listen, tls: none, request, require
 	CA         string // connect, tls: the peer's authorities instead of Mozilla's
+	Evidence   bool   // listen, tls: the Keep answers for its evidence by HTTP/1.1
 }
 
 // Limits bound a workload; 0 is no limit of the configuration's own.
@@ -85,6 +87,7 @@ type Secret struct{ Name, Env, File string }
 
 // The raw forms are what TOML is decoded into.
 type rawConfig struct {
+	Builtin   string            `toml:"builtin,omitempty"`
 	Steward   string            `toml:"steward,omitempty"`
 	StewardCA string            `toml:"steward_ca,omitempty"`
 	Args      []string          `toml:"args,omitempty"`
@@ -118,6 +121,7 @@ type rawFile struct {
 	ClientCA   string `toml:"client_ca,omitempty"`
 	ClientAuth string `toml:"client_auth,omitempty"`
 	CA         string `toml:"ca,omitempty"`
+	Evidence   bool   `toml:"evidence,omitempty"`
 }
 
 type rawMount struct {
@@ -209,7 +213,7 @@ func decodeStrictly(b []byte, file string, raw any, keys map[string][]string) er
 }
 
 func check(raw *rawConfig) (*Config, error) {
-	c := &Config{Args: raw.Args, Env: raw.Env, Steward: raw.Steward, StewardCA: raw.StewardCA,
+	c := &Config{Builtin: raw.Builtin, Args: raw.Args, Env: raw.Env, Steward: raw.Steward, StewardCA: raw.StewardCA,
 		HostArgs: raw.HostArgs, HostEnv: raw.HostEnv, TEE: raw.TEE, DebugLog: raw.DebugLog}
 	if len(c.Args) > maxArgs || len(c.Env) > maxEnv || len(c.HostEnv) > maxMembers || len(c.TEE) > maxMembers {
 		return nil, fmt.Errorf("too many arguments or variables: at most %d and %d", maxArgs, maxEnv)
@@ -258,7 +262,10 @@ func check(raw *rawConfig) (*Config, error) {
 	if err := checkMounts(c, raw); err != nil {
 		return nil, err
 	}
-	return c, checkSteward(c, raw)
+	if err := checkSteward(c, raw); err != nil {
+		return nil, err
+	}
+	return c, checkBuiltin(c)
 }
 
 func text(what, s string) error {

@@ -138,6 +138,8 @@ func TestConfigErrors(t *testing.T) {
 		{"port 0", listen("prot = \"tcp\"\nport = 0"), 0, "port", ""},
 		{"port 65536", listen("prot = \"tcp\"\nport = 65536"), 0, "port", ""},
 		{"certificates on tcp", listen("prot = \"tcp\"\nclient_ca = \"x\""), 0, "tls", ""},
+		{"evidence on tcp", listen("prot = \"tcp\"\nevidence = true"), 0, "evidence belongs to", ""},
+		{"evidence of a connection", "[[files]]\nkind = \"connect\"\nprot = \"tls\"\nhost = \"h\"\nevidence = true", 0, "no evidence", ""},
 		{"require without authorities", listen("prot = \"tls\"\nclient_auth = \"require\""), 0, "client_ca", ""},
 		{"two listeners of one name", "files = [{kind=\"listen\",name=\"a\",prot=\"tcp\"},{kind=\"listen\",name=\"a\",prot=\"tls\"}]", 0, "twice", ""},
 		{"too many files", "files = [" + strings.Repeat("{kind=\"null\"},", maxFiles+1) + "]", 0, "files", ""},

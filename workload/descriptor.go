@@ -7,7 +7,7 @@ import (
 )
 
 func checkFile(f rawFile) (File, error) {
-	out := File{Kind: f.Kind, Name: f.Name, Prot: f.Prot, Addr: f.Addr, Host: f.Host, ClientCA: f.ClientCA, ClientAuth: f.ClientAuth, CA: f.CA}
+	out := File{Kind: f.Kind, Name: f.Name, Prot: f.Prot, Addr: f.Addr, Host: f.Host, ClientCA: f.ClientCA, ClientAuth: f.ClientAuth, CA: f.CA, Evidence: f.Evidence}
 	allowed := map[string]bool{"name": true}
 	switch f.Kind {
 	case "null", "stdin", "stdout", "stderr":
@@ -15,7 +15,7 @@ func checkFile(f rawFile) (File, error) {
 			out.Name = f.Kind
 		}
 	case "listen":
-		for _, k := range []string{"prot", "addr", "port", "client_ca", "client_auth"} {
+		for _, k := range []string{"prot", "addr", "port", "client_ca", "client_auth", "evidence"} {
 			allowed[k] = true
 		}
 		if out.Name == "" {
@@ -41,7 +41,7 @@ func checkFile(f rawFile) (File, error) {
 		name string
 		set  bool
 	}{{"prot", f.Prot != ""}, {"addr", f.Addr != ""}, {"host", f.Host != ""}, {"port", f.Port != nil},
-		{"client_ca", f.ClientCA != ""}, {"client_auth", f.ClientAuth != ""}, {"ca", f.CA != ""}} {
+		{"client_ca", f.ClientCA != ""}, {"client_auth", f.ClientAuth != ""}, {"ca", f.CA != ""}, {"evidence", f.Evidence}} {
 		if k.set && !allowed[k.name] {
 			return out, fmt.Errorf("a %s entry has no %s", f.Kind, k.name)
 		}
@@ -63,6 +63,9 @@ func checkFile(f rawFile) (File, error) {
 		}
 		if f.Prot != "tls" && (f.ClientCA != "" || f.ClientAuth != "" || f.CA != "") {
 			return out, errors.New(`certificates belong to prot = "tls"`)
+		}
+		if f.Prot != "tls" && f.Evidence {
+			return out, errors.New(`evidence belongs to prot = "tls"`)
 		}
 	}
 	if f.Port != nil {

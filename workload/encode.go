@@ -105,7 +105,7 @@ func (c *Config) wardenPaths() []string {
 // the command line changed it, or when it was an Enarx.toml. Keys stand in a
 // fixed order, values that are the default are left out.
 func (c *Config) Encode() ([]byte, error) {
-	raw := rawConfig{Steward: c.Steward, StewardCA: c.StewardCA, Args: c.Args, Env: c.Env,
+	raw := rawConfig{Builtin: c.Builtin, Steward: c.Steward, StewardCA: c.StewardCA, Args: c.Args, Env: c.Env,
 		HostArgs: c.HostArgs, HostEnv: c.HostEnv, TEE: c.TEE, DebugLog: c.DebugLog}
 	size := func(n uint64) string {
 		if n == 0 {
@@ -124,7 +124,7 @@ func (c *Config) Encode() ([]byte, error) {
 		files := []rawFile{}
 		for _, f := range c.Files {
 			r := rawFile{Kind: f.Kind, Name: f.Name, Prot: f.Prot, Addr: f.Addr, Host: f.Host,
-				ClientCA: f.ClientCA, ClientAuth: f.ClientAuth, CA: f.CA}
+				ClientCA: f.ClientCA, ClientAuth: f.ClientAuth, CA: f.CA, Evidence: f.Evidence}
 			if f.Kind == "listen" || f.Kind == "connect" {
 				port := int64(f.Port)
 				r.Port = &port

@@ -15,6 +15,7 @@ func TestEncodeGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Env = map[string]string{"Z": "", "A": "it's \"quoted\"\t\x7f\\", "a b": "é\u202e"}
+	c.Files[1].Evidence = true // of the listener with tls
 	c.Args = []string{"", "line\nline", "'", "plain"}
 	got, err := c.Encode()
 	if err != nil {

@@ -45,6 +45,9 @@ type Workload struct {
 
 // Blobs are what the manifest names, in its order: configuration, module, layers.
 func (w *Workload) Blobs() [][]byte {
+	if w.Config.Builtin != "" {
+		return [][]byte{w.ConfigBytes}
+	}
 	return append([][]byte{w.ConfigBytes, w.Module}, w.Layers...)
 }
 
@@ -57,7 +60,8 @@ type UsageError struct{ What string }
 func (e *UsageError) Error() string { return e.What }
 
 // Load reads the workload at path: a WebAssembly module, or a folder with
-// main.wasm and Donjon.toml or Enarx.toml (or neither).
+// main.wasm and Donjon.toml or Enarx.toml (or neither), or with a Donjon.toml that
+// names a built-in alone.
 func Load(name string, f Flags) (*Workload, error) {
 	info, err := os.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -81,11 +85,22 @@ func Load(name string, f Flags) (*Workload, error) {
 		base = filepath.Dir(f.Config)
 		enarx = filepath.Base(f.Config) == "Enarx.toml"
 	}
-	if _, err := os.Stat(modulePath); errors.Is(err, fs.ErrNotExist) {
+	_, missing := os.Stat(modulePath)
+	if errors.Is(missing, fs.ErrNotExist) && configPath == "" {
 		return nil, fmt.Errorf("workload %s: %w: it has no main.wasm", name, ErrNotFound)
 	}
 	if err := w.loadConfig(configPath, enarx, f); err != nil {
 		return nil, err
+	}
+	if w.Config.Builtin != "" {
+		if !errors.Is(missing, fs.ErrNotExist) {
+			return nil, &ConfigError{File: configPath, What: fmt.Sprintf("builtin = %q runs no module, and there is %s", w.Config.Builtin, modulePath), Suggestion: "remove one of them"}
+		}
+		w.describeBuiltin()
+		return w, nil
+	}
+	if errors.Is(missing, fs.ErrNotExist) {
+		return nil, fmt.Errorf("workload %s: %w: it has no main.wasm", name, ErrNotFound)
 	}
 	if w.Module, err = readBounded(modulePath, MaxModule); err != nil {
 		return nil, err

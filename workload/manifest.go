@@ -40,7 +40,8 @@ type Descriptor struct {
 }
 
 // Manifest is a workload's OCI image manifest (OCI image-spec v1.1, manifest.md):
-// configuration, module, then the named paths in the order of Config.Paths.
+// configuration, module, then the named paths in the order of Config.Paths. That of
+// a built-in has no layers.
 type Manifest struct {
 	Config Descriptor
 	Layers []Descriptor
@@ -71,7 +72,7 @@ func (d Descriptor) json() jsonDescriptor {
 // Encode gives the manifest's bytes: compact JSON, keys in the order of the
 // specification, nothing optional.
 func (m Manifest) Encode() []byte {
-	j := jsonManifest{SchemaVersion: 2, MediaType: MediaManifest, ArtifactType: ArtifactType, Config: m.Config.json()}
+	j := jsonManifest{SchemaVersion: 2, MediaType: MediaManifest, ArtifactType: ArtifactType, Config: m.Config.json(), Layers: []jsonDescriptor{}}
 	for _, l := range m.Layers {
 		j.Layers = append(j.Layers, l.json())
 	}
@@ -93,8 +94,8 @@ func ParseManifest(b []byte) (Manifest, error) {
 	if err := json.Unmarshal(b, &j); err != nil {
 		return m, fmt.Errorf("workload: the manifest is no JSON of the wanted form: %w", err)
 	}
-	if len(j.Layers) < 1 || len(j.Layers) > MaxLayers {
-		return m, fmt.Errorf("workload: a manifest with %d layers, wanted 1 to %d", len(j.Layers), MaxLayers)
+	if len(j.Layers) > MaxLayers {
+		return m, fmt.Errorf("workload: a manifest with %d layers, wanted at most %d", len(j.Layers), MaxLayers)
 	}
 	var err error
 	if m.Config, err = j.Config.parse(MaxConfig, MediaConfig); err != nil {

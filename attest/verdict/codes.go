@@ -96,6 +96,10 @@ const (
 	Advisories    Code = "advisories"
 	TimeSource    Code = "time-source"
 	Age           Code = "age"
+
+	// The signature beside a workload, where a Steward's policy is a signer's.
+	WorkloadSignature Code = "workload-signature"
+	WorkloadVersion   Code = "workload-version"
 )
 
 var table = []Info{
@@ -138,11 +142,13 @@ var table = []Info{
 	{KeyBinding, Genuineness, false, "the report binds the public key of the certificate or request"},
 	{Nonce, Genuineness, true, "the evidence was made for this verifier's nonce"},
 	{Purpose, Genuineness, false, "the evidence was made for this use"},
-	{ChannelBinding, Genuineness, true, "the evidence was made for this connection"},
+	{ChannelBinding, Genuineness, false, "the evidence was made for this connection"},
 	{SelfSignature, Genuineness, false, "the certificate or request is signed with the key it carries"},
 	{WorkloadBinding, Admission, true, "the hardware's host data names a workload, padded with zeros"},
 
 	{Workload, Admission, true, "the policy accepts the workload digest in the host data"},
+	{WorkloadSignature, Admission, false, "a signer that the policy names signed this workload digest under this name"},
+	{WorkloadVersion, Admission, false, "the signed version is at least the policy's, and none that was admitted before is higher"},
 	{RuntimePinned, Admission, false, "the policy names the program that was measured at launch"},
 	{Debug, Admission, false, "the owner of the machine cannot debug the Keep"},
 	{Migration, Admission, false, "the Keep cannot be moved to another machine"},

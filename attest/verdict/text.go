@@ -57,7 +57,7 @@ func (v *Verdict) Text(mark func(Status) string) string {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n  %-12s %s\n  %-12s %s\n", v.Headline(), "evidence", Escape(v.Form), "judged at", v.At.Format("2006-01-02 15:04:05 MST"))
-	for _, f := range v.facts() {
+	for _, f := range v.Facts() {
 		fmt.Fprintf(&b, "  %-12s %s\n", f[0], Escape(f[1]))
 	}
 	b.WriteString("\nchecks\n")
@@ -138,8 +138,9 @@ func (v *Verdict) advisories(b *strings.Builder, state string) {
 	}
 }
 
-// facts are the lines about the platform and what runs on it.
-func (v *Verdict) facts() [][2]string {
+// Facts are lines about the platform and what runs on it, name and value. They hold text
+// from the evidence: whoever prints it escapes it.
+func (v *Verdict) Facts() [][2]string {
 	c := v.Claims
 	if c == nil {
 		return nil

@@ -17,7 +17,7 @@ func TestImportsAreFenced(t *testing.T) {
 	}
 	const own = "github.com/donjon-tee/donjon/"
 	allowed := []string{
-		own + "attest", // the whole of it: a Keep that talks to Keeps judges evidence of every kind; its own fence keeps I/O out
+		own + "attest",           // the whole of it: a Keep that talks to Keeps judges evidence of every kind; its own fence keeps I/O out
 		own + "steward/protocol", // what is said at enrolment, and nothing of the Steward itself
 		own + "cmd/donjon-keep", own + "engine", own + "link", own + "warden", own + "workload",
 		"github.com/tetratelabs/wazero", "github.com/fxamacker/cbor", "github.com/x448/float16",

@@ -89,7 +89,7 @@ func (a *app) configInit(dir string) error {
 type configVerdict struct {
 	File   string         `json:"file"`
 	Valid  bool           `json:"valid"`
-	Digest string         `json:"digest,omitempty"` // absent where there is no main.wasm
+	Digest string         `json:"digest,omitempty"` // absent where there is neither main.wasm nor a built-in
 	Config *configReport  `json:"config,omitempty"`
 	Error  *configProblem `json:"error,omitempty"`
 }
@@ -108,9 +108,13 @@ func (a *app) configCheck(name string, asJSON bool) error {
 	}
 	v := configVerdict{File: file}
 	cfg, err := workload.ReadConfig(file)
+	flags := workload.Flags{Config: file}
+	if err == nil && cfg.Builtin != "" && module == "" && filepath.Base(file) == "Donjon.toml" {
+		module, flags = filepath.Dir(file), workload.Flags{} // the configuration is all of it
+	}
 	if err == nil && module != "" {
 		var w *workload.Workload
-		if w, err = workload.Load(module, workload.Flags{Config: file}); err == nil {
+		if w, err = workload.Load(module, flags); err == nil {
 			v.Digest = w.Digest.String()
 		}
 	}

@@ -7,6 +7,10 @@ const configTemplate = `# What the Keep gives the workload beside this file, mai
 # file is measured: changing it changes the workload digest.
 # All keys: docs/workload.md. donjon config check says what it means.
 
+# Run a part of donjon-keep in place of main.wasm: sealer. Only tee may stand beside
+# it, so this is no setting here:
+# builtin = "sealer"
+
 # Arguments; the program's name stands before them.
 #args = ["--greeting", "hello"]
 
@@ -55,6 +59,9 @@ kind = "stderr"
 # or require.
 #client_ca = "clients.pem"
 #client_auth = "require"
+# The Keep gives its evidence at /.well-known/donjon/evidence, beside a workload that
+# speaks HTTP/1.1.
+#evidence = true
 
 # One connection out. Without ca the peer must be known to Mozilla's roots.
 #[[files]]

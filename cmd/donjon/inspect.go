@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -32,7 +31,8 @@ func newInspectCommand(a *app) *cobra.Command {
 		Short: "show a workload's digest and what it covers, or what evidence or collateral says",
 		Long: `inspect tells by the content what it was given. A WORKLOAD (a folder or a
 WebAssembly module) is loaded as run would load it, so the flags that are measured
-change the digest here as they do there. Evidence is shown field by field with
+change the digest here as they do there; signatures beside it are verified, and who
+is to be trusted is yours to say. Evidence is shown field by field with
 offsets, with the checks of whether it is genuine as far as the file itself can
 tell; whether it is good is what verify says. Collateral and event logs are listed.
 
@@ -60,12 +60,8 @@ func (a *app) inspect(f inspectFlags, name string, args []string) error {
 		return err
 	}
 	wf := f.flags(args)
-	for _, d := range f.dir {
-		host, guest, ok := strings.Cut(d, "::")
-		if !ok || host == "" || guest == "" {
-			return usageError(fmt.Errorf("--dir: found %q, wanted HOST::GUEST", d))
-		}
-		wf.HostDirs = append(wf.HostDirs, guest)
+	if wf.HostDirs, err = guestDirs(f.dir); err != nil {
+		return err
 	}
 	if isWorkload {
 		if f.root+f.nonce != "" {

@@ -157,7 +157,7 @@ func (a *app) keepProgram(named string) (string, error) {
 		named = abs
 	}
 	if st, err := os.Stat(named); err != nil || !st.Mode().IsRegular() {
-		return "", failHint(statusKeep, "make build makes it; --keep FILE names one", fmt.Errorf("no donjon-keep at %s", named))
+		return "", failHint(statusKeep, "make build makes it; --keep FILE or DONJON_KEEP names one", fmt.Errorf("no donjon-keep at %s", named))
 	}
 	return named, nil
 }
@@ -205,9 +205,13 @@ func (a *app) launch(f runFlags, p parsed, w *workload.Workload, program string,
 			a.note("sandbox: not applied: %s", n)
 		}
 	}
+	var signatures [][]byte
+	if w.Config.Steward != "" {
+		signatures = a.signaturesOf(w)
+	}
 	guest := sil.Guest(silicon.Launch{HostData: w.Digest}, machine.Measurement)
 	o := keep.Options{
-		Workload: w, Machine: machine, TEE: tee, Silicon: guest,
+		Workload: w, Signatures: signatures, Machine: machine, TEE: tee, Silicon: guest,
 		Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr, Terminals: a.terminals(),
 		Bind: p.bind, HostDirs: p.dirs, Dialer: keep.Dialer{Allow: p.allow},
 		Ceilings: p.ceiling, Stop: signals.stop, Grace: f.grace,

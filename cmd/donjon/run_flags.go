@@ -73,6 +73,19 @@ func splitArgs(c *cobra.Command, args []string) (string, []string, error) {
 	return args[0], append([]string{}, args[1:]...), nil
 }
 
+// guestDirs are the guest's sides of --dir HOST::GUEST, which are measured.
+func guestDirs(list []string) ([]string, error) {
+	var out []string
+	for _, d := range list {
+		host, guest, ok := strings.Cut(d, "::")
+		if !ok || host == "" || guest == "" {
+			return nil, usageError(fmt.Errorf("--dir: found %q, wanted HOST::GUEST", d))
+		}
+		out = append(out, guest)
+	}
+	return out, nil
+}
+
 // parsed is what the flags say, checked.
 type parsed struct {
 	tee     string // "sim" where nothing was asked for

@@ -226,7 +226,9 @@ func newStewardBackup(a *app) *cobra.Command {
 		Use: "backup -o FILE", Short: "write the database, from one moment",
 		Long: `backup writes everything in the database. Secrets are in it as they are stored:
 sealed. The keys (the folder keys/ of the state) are not: copy them to another place,
-once and after each rotation, so that no single copy opens the secrets.`,
+once and after each rotation, so that no single copy opens the secrets. Where the
+sealing keys are protected by a PKCS#11 token, a copy of keys/ opens nothing without
+the token's key: back that up by the token's own means.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			if output == "" {

@@ -51,6 +51,22 @@ const stewardTemplate = `# A Steward's configuration; flags of donjon steward se
 #connections = 4096
 #client_connections = 512
 
+# How the keys that seal secrets are protected: file, passphrase, pkcs11 or keep. Keys
+# that are there are moved by donjon steward rotate --sealing-key --sealing KIND.
+#[sealing]
+#kind = "pkcs11"
+#token = "pkcs11:token=steward;object=donjon-sealing?module-path=/usr/lib/softhsm/libsofthsm2.so"
+# A p11-kit server instead of a module.
+#server = "unix:path=/run/p11-kit/steward"
+# Only its owner can read it; or fd:N, and fd:0 is stdin. A PIN stands nowhere else.
+#pin_file = "/etc/donjon/pin"
+# Make the token's key where there is none yet, with the first sealing key.
+#create = false
+# Of the kind keep: the Keep that seals them, sim or vm; their processor is simulated,
+# which must be allowed by name (docs/sealer.md).
+#tee = "sim"
+#allow_simulated = false
+
 # Enarx's requests, under a CA of their own. They have no nonce and bind no workload.
 #[enarx]
 #enabled = true
@@ -74,6 +90,16 @@ type stewardFile struct {
 		Connections       int     `toml:"connections"`
 		ClientConnections int     `toml:"client_connections"`
 	} `toml:"limits"`
+	Sealing struct {
+		Kind    *string `toml:"kind"`
+		Token   *string `toml:"token"`
+		Server  *string `toml:"server"`
+		PINFile *string `toml:"pin_file"`
+		Create  *bool   `toml:"create"`
+
+		TEE            *string `toml:"tee"`
+		AllowSimulated *bool   `toml:"allow_simulated"`
+	} `toml:"sealing"`
 	Enarx struct {
 		Enabled *bool   `toml:"enabled"`
 		Policy  *string `toml:"policy"`
@@ -122,6 +148,7 @@ func newStewardInit(a *app) *cobra.Command {
 // merge fills from the configuration what no flag says.
 func (f *serveFlags) merge(c *cobra.Command, dir string) (server.Limits, error) {
 	var l server.Limits
+	f.sealing.pinFlag = c.Flags().Changed("sealing-pin-file")
 	path, named := f.config, f.config != ""
 	if !named {
 		path = filepath.Join(dir, stewardConfig)
@@ -154,6 +181,13 @@ func (f *serveFlags) merge(c *cobra.Command, dir string) (server.Limits, error) 
 	set("database", &f.database, file.Database)
 	set("log", &f.logFormat, file.Log)
 	set("enarx-policy", &f.enarxPolicy, file.Enarx.Policy)
+	set("sealing", &f.sealing.Kind, file.Sealing.Kind)
+	set("sealing-token", &f.sealing.Token, file.Sealing.Token)
+	set("sealing-server", &f.sealing.Server, file.Sealing.Server)
+	set("sealing-pin-file", &f.sealing.PINFile, file.Sealing.PINFile)
+	toggle("sealing-create", &f.sealing.create, file.Sealing.Create)
+	set("sealing-tee", &f.sealing.TEE, file.Sealing.TEE)
+	toggle("sealing-allow-simulated", &f.sealing.AllowSimulated, file.Sealing.AllowSimulated)
 	toggle("allow-simulated", &f.allowSimulated, file.AllowSimulated)
 	toggle("enarx", &f.enarx, file.Enarx.Enabled)
 	toggle("enarx-kvm", &f.kvm, file.Enarx.KVM)

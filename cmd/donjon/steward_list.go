@@ -37,7 +37,7 @@ func newStewardCertificate(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				q.Set("workload", w.digest)
+				q.Set("workload", w.subject)
 			}
 			now := time.Now().UTC()
 			if !all {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -21,21 +22,17 @@ func newStewardPolicy(a *app) *cobra.Command {
 		newPolicyShow(a), newPolicySet(a), newPolicyTest(a), newPolicyDiff(a), newPolicyHistory(a))
 }
 
-// policyVerb is a verb about one workload's policy.
-func (a *app) policyVerb(use, short, long string, more func(*cobra.Command), do func(s *steward, digest string, f *pointedFlags) error) *cobra.Command {
+// policyVerb is a verb about one policy; path is whose, escaped.
+func (a *app) policyVerb(use, short, long string, more func(*cobra.Command), do func(s *steward, path string, f *pointedFlags) error) *cobra.Command {
 	var f pointedFlags
 	c := &cobra.Command{Use: use, Short: short, Long: long,
 		RunE: func(c *cobra.Command, args []string) error {
-			name, rest, err := splitArgs(c, args)
-			if err != nil {
-				return err
-			}
-			s, digest, err := a.about(&f, name, rest)
+			s, subject, err := a.about(c, &f, args)
 			if err != nil {
 				return err
 			}
 			defer s.close()
-			return do(s, digest, &f)
+			return do(s, url.PathEscape(subject), &f)
 		}}
 	f.register(c)
 	if more != nil {
@@ -48,9 +45,9 @@ func newPolicyShow(a *app) *cobra.Command {
 	var version uint64
 	return a.policyVerb("show [flags] WORKLOAD [-- ARGS]", "print a workload's policy", "", func(c *cobra.Command) {
 		c.Flags().Uint64Var(&version, "version", 0, "an earlier version, by `NUMBER`")
-	}, func(s *steward, digest string, f *pointedFlags) error {
+	}, func(s *steward, path string, f *pointedFlags) error {
 		var v server.PolicyView
-		if err := s.do(http.MethodGet, "/v1/admin/policies/"+digest+versionQuery(version), nil, &v); err != nil {
+		if err := s.do(http.MethodGet, "/v1/admin/policies/"+path+versionQuery(version), nil, &v); err != nil {
 			return err
 		}
 		if f.asJSON {
@@ -75,7 +72,7 @@ func newPolicySet(a *app) *cobra.Command {
 	c := a.policyVerb("set [flags] --file POLICY WORKLOAD [-- ARGS]", "write the next version of a workload's policy", "", func(c *cobra.Command) {
 		c.Flags().StringVar(&file, "file", "", "the policy, a `FILE` (- is stdin)")
 		c.Flags().Uint64Var(&seen, "seen", 0, "the version that it replaces, a `NUMBER`: refused where there is a newer one")
-	}, func(s *steward, digest string, f *pointedFlags) error {
+	}, func(s *steward, path string, f *pointedFlags) error {
 		text, err := a.policyFile(file)
 		if err != nil {
 			return err
@@ -85,7 +82,7 @@ func newPolicySet(a *app) *cobra.Command {
 			put.Seen = &seen
 		}
 		var v server.PolicyView
-		if err := s.do(http.MethodPut, "/v1/admin/policies/"+digest, put, &v); err != nil {
+		if err := s.do(http.MethodPut, "/v1/admin/policies/"+path, put, &v); err != nil {
 			return err
 		}
 		return a.printPolicyView(v, f.asJSON)
@@ -102,17 +99,19 @@ func (a *app) policyFile(name string) (string, error) {
 }
 
 func newPolicyTest(a *app) *cobra.Command {
-	var file, evidence string
+	var file, evidence, sig string
 	return a.policyVerb("test [flags] --evidence EVIDENCE WORKLOAD [-- ARGS]", "would this evidence pass",
 		`test judges stored evidence (donjon run --evidence writes it) by the policy in force, or
 by the one of --file, and prints the verdict. What only a live Keep can show, that it
 answers a challenge over this connection, is left out. Nothing is recorded or released.
+A signer's policy (--signer) looks at the signature beside the workload: --signature.
 
 exit status: verify's: 0 it would pass, 10, 11, 12.`,
 		func(c *cobra.Command) {
 			c.Flags().StringVar(&file, "file", "", "a policy to try instead of the one in force, a `FILE`")
 			c.Flags().StringVar(&evidence, "evidence", "", "the evidence, a `FILE` (- is stdin)")
-		}, func(s *steward, digest string, f *pointedFlags) error {
+			c.Flags().StringVar(&sig, "signature", "", "with --signer, what stands beside the workload, a `FILE`")
+		}, func(s *steward, path string, f *pointedFlags) error {
 			if evidence == "" {
 				return usageError(fmt.Errorf("--evidence is missing"))
 			}
@@ -121,13 +120,18 @@ exit status: verify's: 0 it would pass, 10, 11, 12.`,
 				return err
 			}
 			ask := server.PolicyTest{Evidence: base64.StdEncoding.EncodeToString(b)}
+			if sig != "" {
+				if ask.Signatures, err = readSignatures(sig); err != nil {
+					return err
+				}
+			}
 			if file != "" {
 				if ask.Policy, err = a.policyFile(file); err != nil {
 					return err
 				}
 			}
 			var v verdict.Verdict
-			if err := s.do(http.MethodPost, "/v1/admin/policies/"+digest+"/test", ask, &v); err != nil {
+			if err := s.do(http.MethodPost, "/v1/admin/policies/"+path+"/test", ask, &v); err != nil {
 				return err
 			}
 			if err := a.printVerdict(&v, f.asJSON); err != nil {
@@ -143,13 +147,13 @@ func newPolicyDiff(a *app) *cobra.Command {
 	return a.policyVerb("diff [flags] --file POLICY WORKLOAD [-- ARGS]", "what a policy would change", "", func(c *cobra.Command) {
 		c.Flags().StringVar(&file, "file", "", "the policy to compare, a `FILE`")
 		c.Flags().Uint64Var(&from, "version", 0, "compare with this version instead of the newest, a `NUMBER`")
-	}, func(s *steward, digest string, f *pointedFlags) error {
+	}, func(s *steward, path string, f *pointedFlags) error {
 		text, err := a.policyFile(file)
 		if err != nil {
 			return err
 		}
 		var d server.PolicyDiff
-		if err := s.do(http.MethodPost, "/v1/admin/policies/"+digest+"/diff"+versionQuery(from), server.PolicyPut{Policy: text}, &d); err != nil {
+		if err := s.do(http.MethodPost, "/v1/admin/policies/"+path+"/diff"+versionQuery(from), server.PolicyPut{Policy: text}, &d); err != nil {
 			return err
 		}
 		if f.asJSON {
@@ -169,9 +173,9 @@ func newPolicyDiff(a *app) *cobra.Command {
 }
 
 func newPolicyHistory(a *app) *cobra.Command {
-	return a.policyVerb("history [flags] WORKLOAD [-- ARGS]", "list a policy's versions", "", nil, func(s *steward, digest string, f *pointedFlags) error {
+	return a.policyVerb("history [flags] WORKLOAD [-- ARGS]", "list a policy's versions", "", nil, func(s *steward, path string, f *pointedFlags) error {
 		var list []server.PolicyView
-		if err := s.do(http.MethodGet, "/v1/admin/policies/"+digest+"/versions", nil, &list); err != nil {
+		if err := s.do(http.MethodGet, "/v1/admin/policies/"+path+"/versions", nil, &list); err != nil {
 			return err
 		}
 		if f.asJSON {

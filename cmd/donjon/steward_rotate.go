@@ -20,6 +20,7 @@ import (
 func newStewardRotate(a *app) *cobra.Command {
 	var state string
 	var finish, challenge, sealingKey bool
+	var to sealingSettings
 	c := &cobra.Command{
 		Use:   "rotate",
 		Short: "make a new root, or another new key",
@@ -28,9 +29,13 @@ before stays in ca.pem and certifies the new one: whoever pins either accepts wh
 issued. Give the new ca.pem out (it is measured with each workload that names it), and
 then rotate --finish takes the old root out of use.
 
-A server that runs on the state folder takes the keys up within 10 seconds.`,
+A server that runs on the state folder takes the keys up within 10 seconds.
+
+With --sealing-key and --sealing KIND the new sealing key is protected in another way
+than those before, which are read once more. Servers must have ended, and start again
+with the same settings in steward.toml or their flags.`,
 		Args: usageArgs(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(c *cobra.Command, _ []string) error {
 			if finish && challenge || finish && sealingKey || challenge && sealingKey {
 				return usageError(errors.New("--finish, --challenge-key and --sealing-key are different things"))
 			}
@@ -38,12 +43,29 @@ A server that runs on the state folder takes the keys up within 10 seconds.`,
 			if err != nil {
 				return err
 			}
+			var move *sealingSettings
+			if to.given(c) {
+				if !sealingKey {
+					return usageError(errors.New("--sealing and what belongs to it belong to --sealing-key"))
+				}
+				if err := to.settle(a); err != nil {
+					return err
+				}
+				move = &to
+			}
 			ctx := context.Background()
-			st, err := a.openState(ctx, dir, stateOptions{})
+			st, err := a.openState(ctx, dir, stateOptions{move: move})
 			if err != nil {
 				return err
 			}
 			defer st.close()
+			if move != nil {
+				unlock, err := a.alone(dir, st.serving.Database)
+				if err != nil {
+					return err
+				}
+				defer unlock()
+			}
 			what := "a new root and new intermediates"
 			switch {
 			case finish:
@@ -55,6 +77,12 @@ A server that runs on the state folder takes the keys up within 10 seconds.`,
 			case sealingKey:
 				what = "a new sealing key; every secret is sealed under it, and those before were removed"
 				err = st.rotateSealing(ctx)
+				if err == nil && move != nil {
+					what = "a new sealing key, protected by " + move.Kind + "; every secret is sealed under it, and those before were removed"
+					if err = st.writeServing(); err == nil && move.Kind == sealing.KindKeep {
+						a.recoveryHint(dir)
+					}
+				}
 			default:
 				err = st.authority.Rotate()
 			}
@@ -75,6 +103,7 @@ A server that runs on the state folder takes the keys up within 10 seconds.`,
 	c.Flags().BoolVar(&finish, "finish", false, "take every root but the newest out of use")
 	c.Flags().BoolVar(&challenge, "challenge-key", false, "make a new challenge key: challenges that are on their way are refused")
 	c.Flags().BoolVar(&sealingKey, "sealing-key", false, "make a new sealing key and seal every secret under it")
+	to.register(c)
 	return c
 }
 
@@ -164,18 +193,27 @@ func (s *state) reseal(ctx context.Context, current string) error {
 
 func newStewardRestore(a *app) *cobra.Command {
 	var state, database string
+	var by sealingSettings
 	c := &cobra.Command{
 		Use:   "restore --state FOLDER BACKUP",
 		Short: "read a backup into a state folder without a database",
 		Long: `restore reads BACKUP (- is stdin) into an empty database. The keys must be in the
-folder keys/ already, or new ones are made, which open none of the secrets. It opens a
-new epoch: challenges from before are refused, and nothing is granted until steward
-confirm (THREATS T15).`,
+folder keys/ already, or new ones are made, which open none of the secrets. Where the
+sealing keys are protected by a token, its key must be there too, and --sealing-token
+and --sealing-pin-file name it. It opens a new epoch: challenges from before are
+refused, and nothing is granted until steward confirm (THREATS T15).`,
 		Args: usageArgs(cobra.ExactArgs(1)),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(c *cobra.Command, args []string) error {
 			dir, err := a.stewardState(state)
 			if err != nil {
 				return err
+			}
+			var how *sealingSettings
+			if by.given(c) {
+				if err := by.settle(a); err != nil {
+					return err
+				}
+				how = &by
 			}
 			in := a.stdin
 			if args[0] != "-" {
@@ -186,15 +224,16 @@ confirm (THREATS T15).`,
 				defer file.Close()
 				in = file
 			}
-			return a.stewardRestore(dir, database, in)
+			return a.stewardRestore(dir, database, how, in)
 		},
 	}
 	c.Flags().StringVar(&state, "state", "", "state `FOLDER` of the Steward (default: this user's)")
 	c.Flags().StringVar(&database, "database", "", "PostgreSQL `URL` to restore into (default: SQLite in the state folder)")
+	by.register(c)
 	return c
 }
 
-func (a *app) stewardRestore(dir, database string, in io.Reader) error {
+func (a *app) stewardRestore(dir, database string, how *sealingSettings, in io.Reader) error {
 	ctx := context.Background()
 	before := state{dir: dir}
 	if err := before.readServing(); err != nil {
@@ -202,7 +241,7 @@ func (a *app) stewardRestore(dir, database string, in io.Reader) error {
 	}
 	run := &before.serving
 	run.Database = database
-	st, err := a.openState(ctx, dir, stateOptions{create: true, serving: run})
+	st, err := a.openState(ctx, dir, stateOptions{create: true, serving: run, sealing: how})
 	if err != nil {
 		return err
 	}

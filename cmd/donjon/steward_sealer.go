@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"path/filepath"
 
 	"github.com/donjon-tee/donjon/steward/audit"
@@ -37,20 +36,3 @@ func (r ringSealer) Confirmed(s store.Secret, c store.Confirmation) error {
 
 // sealingDir is the folder of sealing keys in that of keys.
 func sealingDir(keys string) string { return filepath.Join(keys, "sealing") }
-
-// passphraseVariable names the file with the passphrase that the sealing keys are
-// encrypted under; without it they lie in their files as they are.
-const passphraseVariable = "DONJON_SEALING_PASSPHRASE_FILE"
-
-// sealingPassphrase is the passphrase without its last newline; nil: none.
-func (a *app) sealingPassphrase() ([]byte, error) {
-	name := a.getenv(passphraseVariable)
-	if name == "" {
-		return nil, nil
-	}
-	b, err := readAtMost(name, 4096)
-	if err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(b, []byte("\n")), nil
-}

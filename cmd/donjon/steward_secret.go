@@ -30,16 +30,39 @@ func (f *secretFlags) register(c *cobra.Command) {
 	c.Flags().StringVar(&f.workload, "workload", "", "whose secret: a `WORKLOAD` (a folder, a module or a digest)")
 }
 
-// secret opens the Steward and gives the secret's route.
-func (a *app) secret(f *secretFlags, args []string, rest []string) (*steward, string, string, error) {
-	if f.workload == "" {
-		return nil, "", "", usageError(errors.New("--workload is missing: whose secret"))
+// about opens the Steward and gives whose secret it is.
+func (f *secretFlags) about(a *app, c *cobra.Command, rest []string) (*steward, string, error) {
+	switch {
+	case f.signer == "" && f.workload == "":
+		return nil, "", usageError(errors.New("--workload is missing, or --signer: whose secret"))
+	case f.signer != "" && f.workload != "":
+		return nil, "", usageError(errors.New("--workload and --signer: it is the one's or the other's"))
+	case f.signer != "" && len(rest) > 0:
+		return nil, "", usageError(errors.New("--signer and arguments: what is measured is in the digest that is signed"))
+	case f.signer == "" && f.name != "":
+		return nil, "", usageError(errors.New("--name goes with --signer"))
 	}
-	s, digest, err := a.about(&f.pointedFlags, f.workload, rest)
+	var w namedWorkload
+	var err error
+	if f.signer != "" {
+		w, err = f.bySigner(c)
+	} else {
+		w, err = nameWorkload(f.workload, f.flags(rest), f.dir)
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	s, err := a.askSteward(&f.stewardFlags)
+	return s, w.subject, err
+}
+
+// secret is about, and the secret's route.
+func (a *app) secret(c *cobra.Command, f *secretFlags, name string, rest []string) (*steward, string, string, error) {
+	s, subject, err := f.about(a, c, rest)
 	if err != nil {
 		return nil, "", "", err
 	}
-	return s, "/v1/admin/secrets/" + digest + "/" + url.PathEscape(args[0]), digest, nil
+	return s, "/v1/admin/secrets/" + url.PathEscape(subject) + "/" + url.PathEscape(name), subject, nil
 }
 
 func newSecretSet(a *app) *cobra.Command {
@@ -51,7 +74,10 @@ func newSecretSet(a *app) *cobra.Command {
 stores it, sealed, for the Keeps of WORKLOAD. It is released under the policy that is
 in force now, and under no other before secret confirm says so.
 
-    printf s3cret | donjon steward secret set --workload app/ db-password`,
+    printf s3cret | donjon steward secret set --workload app/ db-password
+
+With --signer and --name it is for every version that the signer signs under that
+name, where the signer's policy admits it.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			name, rest, err := splitNamed(c, args)
 			if err != nil {
@@ -71,7 +97,7 @@ in force now, and under no other before secret confirm says so.
 			if len(plain) == 0 {
 				return failHint(statusUsage, "is a variable of the shell unset?", errors.New("stdin: found an empty secret"))
 			}
-			s, path, _, err := a.secret(&f, []string{name}, rest)
+			s, path, _, err := a.secret(c, &f, name, rest)
 			if err != nil {
 				return err
 			}
@@ -117,15 +143,15 @@ func newSecretList(a *app) *cobra.Command {
 			query := "?limit=1000"
 			var s *steward
 			var err error
-			if f.workload != "" {
-				var digest string
+			if f.workload+f.signer+f.name != "" {
+				var subject string
 				if c.ArgsLenAtDash() < 0 {
 					args = nil // no "--": the workload's own arguments stay
 				}
-				if s, digest, err = a.about(&f.pointedFlags, f.workload, args); err != nil {
+				if s, subject, err = f.about(a, c, args); err != nil {
 					return err
 				}
-				query = "?workload=" + digest
+				query = "?workload=" + url.QueryEscape(subject)
 			} else if s, err = a.askSteward(&f.stewardFlags); err != nil {
 				return err
 			}
@@ -137,7 +163,7 @@ func newSecretList(a *app) *cobra.Command {
 					return err
 				}
 				list = append(list, page...)
-				if f.workload != "" || len(page) < 1000 {
+				if f.workload+f.signer != "" || len(page) < 1000 {
 					break
 				}
 				last := page[len(page)-1]
@@ -169,7 +195,7 @@ func newSecretDelete(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			s, path, _, err := a.secret(&f, []string{name}, rest)
+			s, path, _, err := a.secret(c, &f, name, rest)
 			if err != nil {
 				return err
 			}
@@ -194,17 +220,17 @@ confirms: a policy cannot be widened behind their back (THREATS T8).`,
 			if err != nil {
 				return err
 			}
-			s, path, digest, err := a.secret(&f, []string{name}, rest)
+			s, path, subject, err := a.secret(c, &f, name, rest)
 			if err != nil {
 				return err
 			}
 			defer s.close()
 			var p server.PolicyView
-			if err := s.do(http.MethodGet, "/v1/admin/policies/"+digest, nil, &p); err != nil {
+			if err := s.do(http.MethodGet, "/v1/admin/policies/"+url.PathEscape(subject), nil, &p); err != nil {
 				return err
 			}
 			var list []server.SecretView
-			if err := s.do(http.MethodGet, "/v1/admin/secrets?workload="+digest, nil, &list); err != nil {
+			if err := s.do(http.MethodGet, "/v1/admin/secrets?workload="+url.QueryEscape(subject), nil, &list); err != nil {
 				return err
 			}
 			for _, x := range list {
@@ -216,7 +242,7 @@ confirms: a policy cannot be widened behind their back (THREATS T8).`,
 					return nil
 				}
 			}
-			return fail(statusFailed, fmt.Errorf("there is no secret %q of %s", name, digest))
+			return fail(statusFailed, fmt.Errorf("there is no secret %q of %s", name, subject))
 		},
 	}
 	f.register(c)

@@ -37,6 +37,7 @@ type serveFlags struct {
 	enarxPolicy    string
 	logFormat      string
 	grace          time.Duration
+	sealing        sealingSettings
 }
 
 func newStewardServe(a *app) *cobra.Command {
@@ -69,6 +70,7 @@ exit status: 0 ended by SIGINT or SIGTERM, 1 failed, 2 wrong usage.`,
 	c.Flags().StringVar(&f.enarxPolicy, "enarx-policy", "", "what Enarx's requests must show: Enarx's own TOML or a policy, a `FILE`")
 	c.Flags().StringVar(&f.logFormat, "log", "text", "form of the log on stderr: text or json")
 	c.Flags().DurationVar(&f.grace, "grace", 10*time.Second, "`TIME` for requests that have begun when it is told to end")
+	f.sealing.register(c)
 	_ = c.MarkFlagDirname("state")
 	_ = c.MarkFlagFilename("config", "toml")
 	return c
@@ -96,6 +98,9 @@ func (a *app) stewardServe(c *cobra.Command, f serveFlags) error {
 	if err != nil {
 		return err
 	}
+	if err := f.sealing.settle(a); err != nil {
+		return err
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// The port first: a second server on the state would change what the others read.
@@ -111,7 +116,7 @@ func (a *app) stewardServe(c *cobra.Command, f serveFlags) error {
 	}
 	defer unlock()
 	noCores()
-	st, err := a.openState(ctx, dir, stateOptions{create: true, serving: &run})
+	st, err := a.openState(ctx, dir, stateOptions{create: true, serving: &run, sealing: &f.sealing})
 	if err != nil {
 		return err
 	}
@@ -150,6 +155,9 @@ func (a *app) stewardServe(c *cobra.Command, f serveFlags) error {
 	}
 	if first {
 		a.nextCommands(dir, run.Listen)
+	}
+	if st.sealedFirst {
+		a.recoveryHint(dir)
 	}
 	notifySystemd("READY=1")
 	err = s.Serve(ctx, l, f.grace)

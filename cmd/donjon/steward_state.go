@@ -47,26 +47,32 @@ type serving struct {
 	AllowSimulated bool     `json:"allow_simulated"`
 	TrustDomain    string   `json:"trust_domain"`
 	Database       string   `json:"database,omitempty"` // a PostgreSQL URL; "": steward.db
+
+	Sealing *sealingSettings `json:"sealing,omitempty"` // nil: file or passphrase
 }
 
 // stateOptions say how a state folder is opened.
 type stateOptions struct {
-	create  bool     // make what is not there
-	serving *serving // nil: as serve was last started
+	create  bool             // make what is not there
+	serving *serving         // nil: as serve was last started
+	sealing *sealingSettings // nil: as in serving
+	move    *sealingSettings // to these, from those; nil: no move
 }
 
 // state is an open state folder.
 type state struct {
-	dir        string
-	serving    serving
-	authority  *authority.Authority
-	store      store.Store
-	ring       *sealing.Ring
-	names      authority.Names
-	collateral atomic.Pointer[collateral.Set]
-	enarx      *enrol.Enarx
-	limits     server.Limits
-	seen       collateral.HighWater // collateral, since the process began (THREATS T25)
+	dir       string
+	serving   serving
+	authority *authority.Authority
+	store     store.Store
+	ring      *sealing.Ring
+	// sealedFirst says that the first sealing key was made in a Keep now.
+	sealedFirst bool
+	names       authority.Names
+	collateral  atomic.Pointer[collateral.Set]
+	enarx       *enrol.Enarx
+	limits      server.Limits
+	seen        collateral.HighWater // collateral, since the process began (THREATS T25)
 }
 
 func (s *state) path(name string) string { return filepath.Join(s.dir, name) }
@@ -98,16 +104,46 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 	if s.authority, err = authority.Open(authority.Options{Dir: s.path(stewardKeys)}); err != nil {
 		return nil, fail(statusFailed, err)
 	}
-	passphrase, err := a.sealingPassphrase()
+	if o.sealing == nil {
+		o.sealing = s.serving.Sealing
+	}
+	if o.move != nil && o.sealing == nil {
+		o.sealing = o.move.before(sealingDir(s.path(stewardKeys)))
+	}
+	keys, err := a.sealingConfig(o.sealing, s.path(stewardKeys))
+	if err == nil && o.move != nil {
+		from := keys
+		keys, err = a.sealingConfig(o.move, s.path(stewardKeys))
+		keys.From = &from
+		o.sealing = o.move
+	}
 	if err != nil {
 		return nil, err
 	}
-	kind := sealing.KindFile
-	if passphrase != nil {
-		kind = sealing.KindPassphrase
+	s.serving.Sealing = nil
+	if o.sealing != nil {
+		s.serving.Sealing = o.sealing.recorded()
 	}
-	if s.ring, err = sealing.Open(sealing.Config{Kind: kind, Dir: sealingDir(s.path(stewardKeys)), Passphrase: passphrase}); err != nil {
-		return nil, failHint(statusFailed, "where the sealing keys have a passphrase, "+passphraseVariable+" names the file that holds it", fmt.Errorf("the keys that seal secrets: %w", err))
+	if !o.create && notThere(filepath.Join(keys.Dir, sealing.Current)) {
+		// A verb knows no steward.toml: the first key would not be protected as that says.
+		return nil, failHint(statusFailed, "donjon steward serve --state "+dir+" makes the first", fmt.Errorf("%s holds no key that seals secrets", keys.Dir))
+	}
+	if keys.Keep != nil {
+		// Whoever lets policies admit simulated evidence has allowed this too.
+		keys.Keep.AllowSimulated = keys.Keep.AllowSimulated || s.serving.AllowSimulated
+		if keys.Lazy = !o.create && o.move == nil; keys.Lazy { // a verb that needs no key starts no Keep
+			keys.Keep.Use = a.saysWhy(keys.Keep.Use)
+		}
+		s.sealedFirst = notThere(filepath.Join(keys.Dir, sealing.Current))
+	}
+	if keys.From != nil && keys.From.Keep != nil {
+		keys.From.Keep.AllowSimulated = keys.From.Keep.AllowSimulated || s.serving.AllowSimulated
+	}
+	s.ring, err = sealing.Open(keys)
+	clear(keys.Token.PIN)
+	clear(keys.Passphrase)
+	if err != nil {
+		return nil, sealingError(err, keys.Dir)
 	}
 	if s.serving.Database != "" {
 		s.store, err = store.OpenPostgres(ctx, s.serving.Database, store.Options{})
@@ -195,6 +231,10 @@ func (s *state) publish() error {
 			return err
 		}
 	}
+	return s.writeServing()
+}
+
+func (s *state) writeServing() error {
 	b, err := json.MarshalIndent(s.serving, "", "  ")
 	if err != nil {
 		return err

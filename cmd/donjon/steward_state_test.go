@@ -134,7 +134,7 @@ func TestRestoreSaysWhichDatabase(t *testing.T) {
 	for _, name := range []string{stewardDB, stewardDB + "-wal", stewardDB + "-shm"} {
 		_ = os.Remove(filepath.Join(dir, name))
 	}
-	if err := a.stewardRestore(dir, "", &backup); err != nil {
+	if err := a.stewardRestore(dir, "", nil, &backup); err != nil {
 		t.Fatal(err)
 	}
 	got, err := a.openState(ctx, dir, stateOptions{})

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -22,6 +23,7 @@ import (
 	"github.com/donjon-tee/donjon/steward/enrol"
 	"github.com/donjon-tee/donjon/steward/server"
 	"github.com/donjon-tee/donjon/workload"
+	"github.com/donjon-tee/donjon/workload/signature"
 )
 
 func newStewardWorkload(a *app) *cobra.Command {
@@ -29,10 +31,8 @@ func newStewardWorkload(a *app) *cobra.Command {
 }
 
 type allowFlags struct {
-	stewardFlags
-	workloadFlags
-	dir            []string
-	name           string
+	pointedFlags
+	minVersion     uint64
 	tee            []string
 	measurement    []string
 	simulatedRoot  []string
@@ -48,7 +48,7 @@ type allowFlags struct {
 func newWorkloadAllow(a *app) *cobra.Command {
 	var f allowFlags
 	c := &cobra.Command{
-		Use:   "allow [flags] WORKLOAD [-- ARGS]",
+		Use:   "allow [flags] WORKLOAD [-- ARGS] | allow --signer KEY --name NAME --min-version NUMBER [flags]",
 		Short: "admit a workload's Keeps from now on",
 		Long: `allow records a WORKLOAD (a folder, a WebAssembly module or a digest) with a policy:
 its digest, the launch digests it may run under, and what its Keeps are granted. The
@@ -60,19 +60,18 @@ where the Steward was started with --allow-simulated. Allowing a workload again 
 the next version of its policy; secrets set before are then released only once
 confirmed (donjon steward secret confirm).
 
+With --signer and --name it is every version of that name which the signer signs
+(donjon sign), from --min-version on and never lower than one that was admitted. A
+workload that has a policy of its own is judged by that alone.
+
 exit status: 0 done, 1 failed, 2 wrong usage, 126 not a workload, 127 not found.`,
 		RunE: func(c *cobra.Command, args []string) error {
-			name, rest, err := splitArgs(c, args)
-			if err != nil {
-				return err
-			}
-			return a.workloadAllow(c, f, name, rest)
+			return a.workloadAllow(c, f, args)
 		},
 	}
-	f.stewardFlags.register(c)
-	f.workloadFlags.register(c)
-	c.Flags().StringArrayVar(&f.dir, "dir", nil, "a folder that run will be given, `HOST::GUEST` (the guest's side is measured)")
-	c.Flags().StringVar(&f.name, "name", "", "what to call it in lists (`NAME`; default: the file's)")
+	f.pointedFlags.register(c)
+	c.Flags().Lookup("name").Usage = "what to call it in lists (`NAME`; default: the file's); with --signer, the name that it is signed as"
+	c.Flags().Uint64Var(&f.minVersion, "min-version", 0, "with --signer, the lowest version that is admitted, a `NUMBER`")
 	c.Flags().StringSliceVar(&f.tee, "tee", nil, "the kinds of simulated Keep whose launch digests to record: sim, vm (default: those that can be measured here)")
 	c.Flags().StringArrayVar(&f.measurement, "measurement", nil, "a launch digest it may run under, `HEX`: 48 bytes for SEV-SNP, 32 for SGX (MRENCLAVE) (repeatable)")
 	c.Flags().StringArrayVar(&f.simulatedRoot, "simulated-root", nil, "a simulated root to name, its `FINGERPRINT` (default: this machine's)")
@@ -83,30 +82,28 @@ exit status: 0 done, 1 failed, 2 wrong usage, 126 not a workload, 127 not found.
 	c.Flags().StringVar(&f.validity, "validity", "", "of the certificate, a `TIME` such as 1h or 7d (default 24h)")
 	c.Flags().StringVar(&f.policy, "policy", "", "take this policy instead of making one, a `FILE`")
 	c.Flags().StringVar(&f.keepProgram, "keep", "", "the donjon-keep to measure, `FILE` (default: beside donjon)")
-	completeWorkload(c)
 	return c
 }
 
-// named is a workload as an argument says it: loaded, or a digest alone.
+// namedWorkload is a workload as an argument says it: loaded, a digest alone, or what a
+// signer signs under a name.
 type namedWorkload struct {
-	digest   string
+	subject  string // sha256:<digest>, or signer:<key id>/<name>
+	signer   signature.KeyID
 	name     string
 	manifest []byte
 	config   *workload.Config
 }
 
-// namedWorkload takes a digest or loads a workload with the flags that are measured.
+// nameWorkload takes a digest or loads a workload with the flags that are measured.
 func nameWorkload(name string, f workload.Flags, dirs []string) (namedWorkload, error) {
 	text := strings.TrimPrefix(name, "sha256:")
 	if b, err := hex.DecodeString(text); err == nil && len(b) == 32 && notThere(name) {
-		return namedWorkload{digest: "sha256:" + hex.EncodeToString(b)}, nil
+		return namedWorkload{subject: "sha256:" + hex.EncodeToString(b)}, nil
 	}
-	for _, d := range dirs {
-		host, guest, ok := strings.Cut(d, "::")
-		if !ok || host == "" || guest == "" {
-			return namedWorkload{}, usageError(fmt.Errorf("--dir: found %q, wanted HOST::GUEST", d))
-		}
-		f.HostDirs = append(f.HostDirs, guest)
+	var err error
+	if f.HostDirs, err = guestDirs(dirs); err != nil {
+		return namedWorkload{}, err
 	}
 	w, err := workload.Load(name, f)
 	if err != nil {
@@ -116,13 +113,23 @@ func nameWorkload(name string, f workload.Flags, dirs []string) (namedWorkload, 
 	if err != nil {
 		abs = name
 	}
-	return namedWorkload{digest: w.Digest.String(), name: filepath.Base(abs), manifest: w.Manifest, config: w.Config}, nil
+	return namedWorkload{subject: w.Digest.String(), name: filepath.Base(abs), manifest: w.Manifest, config: w.Config}, nil
 }
 
-func (a *app) workloadAllow(c *cobra.Command, f allowFlags, name string, args []string) error {
-	w, err := nameWorkload(name, f.flags(args), f.dir)
+func (a *app) workloadAllow(c *cobra.Command, f allowFlags, args []string) error {
+	w, err := f.named(c, args)
 	if err != nil {
 		return err
+	}
+	switch {
+	case f.signer != "" && f.policy == "" && !c.Flags().Changed("min-version"):
+		return usageError(errors.New("--min-version is missing: the lowest version that is admitted"))
+	case f.signer != "" && f.policy == "":
+		if err := signature.CheckVersion(f.minVersion); err != nil {
+			return usageError(fmt.Errorf("--min-version: %w", err))
+		}
+	case c.Flags().Changed("min-version"):
+		return usageError(errors.New("--min-version goes with --signer, and not with --policy, which says it"))
 	}
 	if f.name != "" {
 		w.name = f.name
@@ -146,8 +153,12 @@ func (a *app) workloadAllow(c *cobra.Command, f allowFlags, name string, args []
 	if _, err := enrol.ParseDocument([]byte(text)); err != nil {
 		return fail(statusUsage, err)
 	}
+	put := server.WorkloadPut{Name: w.name, Manifest: w.manifest, Policy: text}
+	if f.signer != "" {
+		put.Name = "" // it is in the subject
+	}
 	var v server.PolicyView
-	if err := s.do(http.MethodPut, "/v1/admin/workloads/"+w.digest, server.WorkloadPut{Name: w.name, Manifest: w.manifest, Policy: text}, &v); err != nil {
+	if err := s.do(http.MethodPut, "/v1/admin/workloads/"+url.PathEscape(w.subject), put, &v); err != nil {
 		return err
 	}
 	return a.printPolicyView(v, f.asJSON)
@@ -164,7 +175,7 @@ func (a *app) printPolicyView(v server.PolicyView, asJSON bool) error {
 	}
 	fmt.Fprintf(a.stdout, "workload     %s\npolicy       version %d, sha256:%s%s\n", v.Workload, v.Version, v.Digest, same)
 	for _, n := range v.Unconfirmed {
-		a.note("the secret %s was set under another policy, and is not released before it is confirmed: donjon steward secret confirm --workload %s %s", n, v.Workload, n)
+		a.note("the secret %s was set under another policy, and is not released before it is confirmed: donjon steward secret confirm %s %s", n, pointer(v.Workload), n)
 	}
 	return nil
 }
@@ -252,7 +263,10 @@ func policyText(f *allowFlags, w namedWorkload, snp, sgx, notes, roots []string,
 	if w.name != "" {
 		fmt.Fprintf(&b, "name = %s\n", tomlString(w.name))
 	}
-	fmt.Fprintf(&b, "freshness = \"nonce\"\nworkloads = %s\n", list([]string{strings.TrimPrefix(w.digest, "sha256:")}))
+	b.WriteString("freshness = \"nonce\"\n")
+	if f.signer == "" {
+		fmt.Fprintf(&b, "workloads = %s\n", list([]string{strings.TrimPrefix(w.subject, "sha256:")}))
+	}
 	if len(roots) > 0 {
 		fmt.Fprintf(&b, "# SIMULATED: what chains to these roots protects nothing.\nsimulated_roots = %s\nallow_simulated = %t\n", list(roots), admit)
 	}
@@ -278,6 +292,9 @@ func policyText(f *allowFlags, w namedWorkload, snp, sgx, notes, roots []string,
 	}
 	if platforms != nil {
 		fmt.Fprintf(&b, "platforms = %s\n", list(platforms))
+	}
+	if f.signer != "" {
+		fmt.Fprintf(&b, "[steward.signed]\nsigner = %q\nname = %q\nmin_version = %d\n", w.signer, w.name, f.minVersion)
 	}
 	return b.String()
 }
@@ -344,7 +361,7 @@ func (a *app) simulatedDigests(tees []string, keepProgram string) ([]teeDigest, 
 func newWorkloadList(a *app) *cobra.Command {
 	var f stewardFlags
 	c := &cobra.Command{
-		Use: "list", Short: "list the workloads", Args: usageArgs(cobra.NoArgs),
+		Use: "list", Short: "list the workloads, and what signers sign", Args: usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			s, err := a.askSteward(&f)
 			if err != nil {
@@ -354,14 +371,14 @@ func newWorkloadList(a *app) *cobra.Command {
 			all := []server.WorkloadView{}
 			for after := ""; ; {
 				var page []server.WorkloadView
-				if err := s.do(http.MethodGet, "/v1/admin/workloads?limit=1000&after="+after, nil, &page); err != nil {
+				if err := s.do(http.MethodGet, "/v1/admin/workloads?limit=1000&after="+url.QueryEscape(after), nil, &page); err != nil {
 					return err
 				}
 				all = append(all, page...)
 				if len(page) < 1000 {
 					break
 				}
-				after = page[len(page)-1].Digest
+				after = page[len(page)-1].Subject
 			}
 			if f.asJSON {
 				return a.printJSON(all)
@@ -370,6 +387,16 @@ func newWorkloadList(a *app) *cobra.Command {
 				state := fmt.Sprintf("policy %d", w.Policy)
 				if w.Removed {
 					state += ", removed"
+				}
+				if x := w.Signed; x != nil {
+					if x.MinVersion > 0 {
+						state += fmt.Sprintf(", version %d or higher", x.MinVersion)
+					}
+					if x.Highest > 0 {
+						state += fmt.Sprintf(", version %d admitted", x.Highest)
+					}
+					fmt.Fprintf(a.stdout, "%s  %s\n", oneLine(w.Subject), state)
+					continue
 				}
 				fmt.Fprintf(a.stdout, "%s  %s  %s  %s\n", w.Digest, w.FirstSeen.Format(time.RFC3339), state, oneLine(w.Name))
 			}
@@ -380,47 +407,19 @@ func newWorkloadList(a *app) *cobra.Command {
 	return c
 }
 
-// pointedFlags name a workload for verbs that are about one.
-type pointedFlags struct {
-	stewardFlags
-	workloadFlags
-	dir []string
-}
-
-func (f *pointedFlags) register(c *cobra.Command) {
-	f.stewardFlags.register(c)
-	f.workloadFlags.register(c)
-	c.Flags().StringArrayVar(&f.dir, "dir", nil, "a folder that run will be given, `HOST::GUEST` (the guest's side is measured)")
-	completeWorkload(c)
-}
-
-// about opens the Steward for a verb about one workload.
-func (a *app) about(f *pointedFlags, name string, args []string) (*steward, string, error) {
-	w, err := nameWorkload(name, f.flags(args), f.dir)
-	if err != nil {
-		return nil, "", err
-	}
-	s, err := a.askSteward(&f.stewardFlags)
-	return s, w.digest, err
-}
-
 func newWorkloadRemove(a *app) *cobra.Command {
 	var f pointedFlags
 	c := &cobra.Command{
-		Use: "remove [flags] WORKLOAD [-- ARGS]", Short: "admit a workload no longer",
-		Long: "remove writes a policy that admits nothing. Certificates that were issued end by\nthemselves; what the policies and secrets were stays in the log.",
+		Use: "remove [flags] WORKLOAD [-- ARGS]", Short: "admit a workload, or a signer's, no longer",
+		Long: "remove writes a policy that admits nothing. Certificates that were issued end by\nthemselves; what the policies and secrets were stays in the log. A workload that was\nremoved is not admitted by a signature either.",
 		RunE: func(c *cobra.Command, args []string) error {
-			name, rest, err := splitArgs(c, args)
-			if err != nil {
-				return err
-			}
-			s, digest, err := a.about(&f, name, rest)
+			s, subject, err := a.about(c, &f, args)
 			if err != nil {
 				return err
 			}
 			defer s.close()
 			var v server.PolicyView
-			if err := s.do(http.MethodDelete, "/v1/admin/workloads/"+digest, nil, &v); err != nil {
+			if err := s.do(http.MethodDelete, "/v1/admin/workloads/"+url.PathEscape(subject), nil, &v); err != nil {
 				return err
 			}
 			v.Unconfirmed = nil
@@ -437,24 +436,20 @@ func newWorkloadLeases(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use: "leases [flags] WORKLOAD [-- ARGS]", Short: "list the Keeps that hold a place of max_instances, or end one's",
 		RunE: func(c *cobra.Command, args []string) error {
-			name, rest, err := splitArgs(c, args)
-			if err != nil {
-				return err
-			}
-			s, digest, err := a.about(&f, name, rest)
+			s, subject, err := a.about(c, &f, args)
 			if err != nil {
 				return err
 			}
 			defer s.close()
 			if end != "" {
-				return s.do(http.MethodDelete, "/v1/admin/workloads/"+digest+"/leases/"+end, nil, nil)
+				return s.do(http.MethodDelete, "/v1/admin/workloads/"+url.PathEscape(subject)+"/leases/"+end, nil, nil)
 			}
 			var list []struct {
 				Instance string    `json:"instance"`
 				Until    time.Time `json:"until"`
 				Decision uint64    `json:"decision"`
 			}
-			if err := s.do(http.MethodGet, "/v1/admin/workloads/"+digest+"/leases", nil, &list); err != nil {
+			if err := s.do(http.MethodGet, "/v1/admin/workloads/"+url.PathEscape(subject)+"/leases", nil, &list); err != nil {
 				return err
 			}
 			if f.asJSON {

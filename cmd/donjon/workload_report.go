@@ -10,11 +10,13 @@ import (
 	"strings"
 
 	"github.com/donjon-tee/donjon/workload"
+	"github.com/donjon-tee/donjon/workload/signature"
 )
 
 // configReport is a configuration in JSON: the effective one, defaults filled in.
 // Sizes are bytes, times are nanoseconds, 0 is no limit.
 type configReport struct {
+	Builtin   string         `json:"builtin,omitempty"` // what runs in place of a module
 	Args      []string       `json:"args"`
 	Env       []string       `json:"env"` // NAME=VALUE, as the workload sees it
 	Files     []fileReport   `json:"files"`
@@ -42,6 +44,7 @@ type fileReport struct {
 	ClientCA   string `json:"client_ca,omitempty"`
 	ClientAuth string `json:"client_auth,omitempty"`
 	CA         string `json:"ca,omitempty"`
+	Evidence   bool   `json:"evidence,omitempty"`
 }
 
 type limitsReport struct {
@@ -64,13 +67,13 @@ type secretReport struct {
 }
 
 func reportConfig(c *workload.Config) *configReport {
-	r := &configReport{Args: append([]string{}, c.Args...), Env: c.Environ(), Files: []fileReport{}, Data: []mountReport{},
+	r := &configReport{Builtin: c.Builtin, Args: append([]string{}, c.Args...), Env: c.Environ(), Files: []fileReport{}, Data: []mountReport{},
 		Scratch: []mountReport{}, HostDirs: []mountReport{}, Secrets: []secretReport{}, TEE: append([]string{}, c.TEE...),
 		Steward: c.Steward, StewardCA: c.StewardCA, DebugLog: c.DebugLog,
 		HostArgs: c.HostArgs, HostEnv: append([]string{}, c.HostEnv...),
 		Limits: limitsReport{c.Limits.Memory, int64(c.Limits.CPUTime), int64(c.Limits.WallTime), c.Limits.Output}}
-	for i, f := range c.Descriptors() {
-		r.Files = append(r.Files, fileReport{i, f.Kind, f.Name, f.Prot, f.Addr, f.Host, f.Port, f.ClientCA, f.ClientAuth, f.CA})
+	for i, f := range guestFiles(c) {
+		r.Files = append(r.Files, fileReport{i, f.Kind, f.Name, f.Prot, f.Addr, f.Host, f.Port, f.ClientCA, f.ClientAuth, f.CA, f.Evidence})
 	}
 	for _, d := range c.Data {
 		r.Data = append(r.Data, mountReport{Path: d.Path, Guest: d.Guest})
@@ -87,11 +90,22 @@ func reportConfig(c *workload.Config) *configReport {
 	return r
 }
 
+// guestFiles are the descriptors of the guest; a built-in has no guest.
+func guestFiles(c *workload.Config) []workload.File {
+	if c.Builtin != "" {
+		return nil
+	}
+	return c.Descriptors()
+}
+
 // printConfig says in words what a configuration asks for: one fact a line, its
 // kind in the first column.
 func printConfig(w io.Writer, c *workload.Config) {
 	line := func(kind, format string, args ...any) {
 		fmt.Fprintf(w, "%-12s %s\n", kind, oneLine(fmt.Sprintf(format, args...)))
+	}
+	if c.Builtin != "" {
+		line("built-in", "%s, a part of donjon-keep; no module runs", c.Builtin)
 	}
 	if len(c.Args) > 0 {
 		line("args", "%q", c.Args)
@@ -105,7 +119,7 @@ func printConfig(w io.Writer, c *workload.Config) {
 	if len(c.HostEnv) > 0 {
 		line("host env", "%q are set by the host to what it likes, which the digest does not cover", c.HostEnv)
 	}
-	for i, f := range c.Descriptors() {
+	for i, f := range guestFiles(c) {
 		line("fd "+strconv.Itoa(i), "%s", describeFile(f))
 	}
 	for _, d := range c.Data {
@@ -151,6 +165,9 @@ func describeFile(f workload.File) string {
 			s += ", asks clients for a certificate of " + f.ClientCA
 		case "require":
 			s += ", demands of clients a certificate of " + f.ClientCA
+		}
+		if f.Evidence {
+			s += ", the Keep itself answers for /.well-known/donjon/evidence"
 		}
 		return s
 	case "connect":
@@ -204,6 +221,9 @@ type workloadReport struct {
 	// What the flags gave and the digest does not cover (host_args, host_env).
 	UnmeasuredArgs []string `json:"unmeasured_args,omitempty"`
 	UnmeasuredEnv  []string `json:"unmeasured_env,omitempty"`
+	// What stands beside the workload, which the digest does not cover.
+	Signatures     []signatureReport `json:"signatures"`
+	SignatureError string            `json:"signature_error,omitempty"` // the file is not in its form
 }
 
 type layerReport struct {
@@ -222,7 +242,7 @@ func (a *app) reportWorkload(w *workload.Workload, asJSON bool) error {
 	}
 	r := workloadReport{Kind: "workload", Path: w.Path, Digest: w.Digest.String(), Manifest: w.Manifest,
 		Text: string(w.Manifest), ConfigTOML: string(w.ConfigBytes), Config: reportConfig(w.Config),
-		UnmeasuredArgs: w.Host.Args, UnmeasuredEnv: w.Host.Env}
+		UnmeasuredArgs: w.Host.Args, UnmeasuredEnv: w.Host.Env, Signatures: []signatureReport{}}
 	paths := w.Config.Paths()
 	for i, l := range m.Layers {
 		what := "module"
@@ -231,6 +251,13 @@ func (a *app) reportWorkload(w *workload.Workload, asJSON bool) error {
 		}
 		r.Layers = append(r.Layers, layerReport{what, l.MediaType, l.Digest.String(), l.Size})
 	}
+	list, err := signature.ReadFile(signature.Beside(w.Path))
+	if err != nil {
+		r.SignatureError = err.Error()
+	}
+	for _, e := range list {
+		r.Signatures = append(r.Signatures, reportSignature(e, w.Digest))
+	}
 	if asJSON {
 		return a.printJSON(r)
 	}
@@ -238,6 +265,12 @@ func (a *app) reportWorkload(w *workload.Workload, asJSON bool) error {
 	fmt.Fprintf(a.stdout, "config       %s, %d bytes\n", m.Config.Digest, m.Config.Size)
 	for _, l := range r.Layers {
 		fmt.Fprintf(a.stdout, "layer        %s, %d bytes, %s\n", l.Digest, l.Size, oneLine(l.What))
+	}
+	for _, s := range r.Signatures {
+		fmt.Fprintf(a.stdout, "signature    %s\n", s)
+	}
+	if r.SignatureError != "" {
+		fmt.Fprintf(a.stdout, "signature    not one: %s\n", oneLine(r.SignatureError))
 	}
 	printConfig(a.stdout, w.Config)
 	for _, x := range w.Host.Args {

@@ -136,6 +136,9 @@ type Record struct {
 	Detail        Digest          `cbor:"23,keyasint,omitzero"`  // of the verdict's JSON that the store keeps beside
 	Serial        []byte          `cbor:"24,keyasint,omitempty"` // of the certificate
 	Secrets       []string        `cbor:"25,keyasint,omitempty"` // released, name@version
+	Signer        string          `cbor:"26,keyasint,omitempty"` // key id, of the signature that was verified, with
+	SignedName    string          `cbor:"27,keyasint,omitempty"` // the workload's name in it, and
+	SignedVersion uint64          `cbor:"28,keyasint,omitempty"` // its version
 }
 
 // At is the record's time.
@@ -239,7 +242,7 @@ func (r *Record) valid() error {
 	if len(r.Serial) > 64 {
 		return fmt.Errorf("%w: found a serial number of %d bytes, at most 64", ErrRecord, len(r.Serial))
 	}
-	texts := []string{string(r.Kind), r.Who, r.Text, r.Workload, r.Name, r.Request, r.Instance, r.TEE, string(r.Outcome), r.Code}
+	texts := []string{string(r.Kind), r.Who, r.Text, r.Workload, r.Name, r.Request, r.Instance, r.TEE, string(r.Outcome), r.Code, r.Signer, r.SignedName}
 	texts = append(texts, r.Secrets...)
 	for _, c := range r.Checks {
 		texts = append(texts, c.Code, string(c.Status), c.Found, c.Wanted, c.Waived)

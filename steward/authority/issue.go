@@ -25,7 +25,7 @@ var (
 	// AuditHeadOID: a UTF8String, the audit log's signed head once the decision stands
 	// in it (THREATS T15).
 	AuditHeadOID = asn1.ObjectIdentifier{2, 25, 1409853219}
-	// CMWOID is id-pe-cmw (RFC 9999): the evidence.
+	// CMWOID is id-pe-cmw (RFC 9999): the evidence, in a request.
 	CMWOID = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 35}
 )
 
@@ -45,7 +45,7 @@ type Leaf struct {
 	NotAfter time.Time        // from Until
 	Verdict  [32]byte         // see VerdictOID
 	Head     string           // see AuditHeadOID; "": none
-	Evidence []byte           // the value of id-pe-cmw; nil: none
+	Evidence []pkix.Extension // the judged evidence, of attest/evidence.CertificateExtensions; nil: none
 }
 
 // Until is when a leaf issued now for life ends: not after what certifies it.
@@ -82,9 +82,7 @@ func (a *Authority) Workload(l Leaf) ([][]byte, error) {
 		}
 		t.ExtraExtensions = append(t.ExtraExtensions, pkix.Extension{Id: AuditHeadOID, Value: head})
 	}
-	if l.Evidence != nil {
-		t.ExtraExtensions = append(t.ExtraExtensions, pkix.Extension{Id: CMWOID, Value: l.Evidence})
-	}
+	t.ExtraExtensions = append(t.ExtraExtensions, l.Evidence...)
 	by := a.current().workloads
 	der, err := x509.CreateCertificate(rand.Reader, t, by.cert, l.Key, by.key)
 	if err != nil {
@@ -148,6 +146,12 @@ func CheckKey(key crypto.PublicKey) error {
 // (SPIFFE ID specification, section 2).
 func SPIFFE(domain string, workload [32]byte) string {
 	return fmt.Sprintf("spiffe://%s/workload/%x", domain, workload)
+}
+
+// SignerSPIFFE is the default SPIFFE ID of what a signer (a key id) signs under a
+// name: the same for all its versions.
+func SignerSPIFFE(domain string, signer [32]byte, name string) string {
+	return fmt.Sprintf("spiffe://%s/signer/%x/%s", domain, signer, name)
 }
 
 // SPKI is a certificate's or request's SubjectPublicKeyInfo, hashed.

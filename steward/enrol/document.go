@@ -46,6 +46,9 @@ type Grant struct {
 	Platforms []string `toml:"platforms"`
 	// Audience is who may accept the token. Absent: the trust domain.
 	Audience string `toml:"audience"`
+	// Signed makes it the policy of what a signer signs under a name. Absent: it is a
+	// workload digest's.
+	Signed *Signed `toml:"signed"`
 }
 
 // AnyPlatform is the platform that stands for all, and what is accepted with it.
@@ -83,6 +86,9 @@ func ParseDocument(text []byte) (*Document, error) {
 	var err error
 	if d.Policy, err = policy.Parse(front); err != nil {
 		return nil, err
+	}
+	if d.Grant.Signed != nil && d.Policy.Workloads != nil {
+		return nil, errors.New("policy: found workloads beside [steward.signed], wanted one of them: what is signed says which workloads")
 	}
 	if d.Policy.Freshness == policy.FreshnessNone {
 		return nil, errors.New(`policy: found freshness = "none", wanted "nonce": at enrolment evidence answers a challenge`)
@@ -132,6 +138,9 @@ func (g *Grant) check() error {
 	}
 	if len(g.Audience) > 256 {
 		return errors.New("policy: [steward] audience: more than 256 bytes")
+	}
+	if g.Signed != nil {
+		return g.Signed.check()
 	}
 	return nil
 }

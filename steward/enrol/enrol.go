@@ -28,6 +28,7 @@ import (
 	"github.com/donjon-tee/donjon/steward/authority"
 	"github.com/donjon-tee/donjon/steward/protocol"
 	"github.com/donjon-tee/donjon/steward/store"
+	"github.com/donjon-tee/donjon/workload/signature"
 )
 
 // ChallengeLife is how long a challenge is good: a report made under emulation takes
@@ -39,6 +40,7 @@ type Store interface {
 	Decide(ctx context.Context, d store.Decision) (store.Receipt, error)
 	Policy(ctx context.Context, workload string) (*store.Policy, error)
 	Secrets(ctx context.Context, workload string) ([]store.Secret, error)
+	SignedVersion(ctx context.Context, signer, name string) (uint64, error)
 	Epoch(ctx context.Context) (store.Epoch, error)
 	Log() audit.LogID
 }
@@ -145,6 +147,9 @@ type request struct {
 	subject   string   // sha256:<hex>
 	epoch     uint64
 
+	// signed is the verified signature that the policy was found by; nil: the policy is
+	// the digest's, or there is none.
+	signed  *signature.Envelope
 	doc     *Document
 	version uint64
 	verdict *verdict.Verdict
@@ -169,16 +174,26 @@ func (s *Service) Enrol(ctx context.Context, body *protocol.EnrolRequest, peer P
 
 // decide judges a request by what stands now, and records it.
 func (s *Service) decide(ctx context.Context, r *request) Result {
+	r.signed, r.doc, r.version = nil, nil, 0
 	policy, err := s.o.Store.Policy(ctx, r.subject)
-	if errors.Is(err, store.ErrNotFound) || err == nil && string(policy.Text) == RemovedPolicy {
-		r.verdict = unknownWorkload(r)
-		return s.refuse(ctx, r, CodeWorkloadUnknown)
+	var code Code
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		policy, code, err = s.signedPolicy(ctx, r)
+	case err == nil && string(policy.Text) == RemovedPolicy: // no signature brings it back
+		r.verdict, code = unknownWorkload(r), CodeWorkloadUnknown
 	}
 	if err != nil {
 		return s.failed(r, err)
 	}
-	if r.doc, err = s.document(policy); err != nil {
-		return s.failed(r, fmt.Errorf("the stored policy %s version %d: %w", r.subject, policy.Version, err))
+	if code != "" {
+		return s.refuse(ctx, r, code)
+	}
+	if r.doc, err = s.document(policy); err == nil {
+		err = r.doc.CheckSubject(r.rests())
+	}
+	if err != nil {
+		return s.failed(r, fmt.Errorf("the stored policy %s version %d: %w", r.rests(), policy.Version, err))
 	}
 	r.version = policy.Version
 	if code := s.judge(r); code != "" {
@@ -198,6 +213,14 @@ func (s *Service) open(r *request) *protocol.Problem {
 	}{{"request", len(r.Request), 1, evidence.MaxSize + 16<<10}, {"manifest", len(r.Manifest), 1, maxManifest}, {"config", len(r.Config), 0, maxConfig}, {"sealing_key", len(r.SealingKey), 32, 32}} {
 		if x.n < x.least || x.n > x.most {
 			return malformed(fmt.Errorf("%s: found %d bytes, wanted %d to %d", x.name, x.n, x.least, x.most))
+		}
+	}
+	if n := len(r.Signatures); n > protocol.MaxSignatures {
+		return malformed(fmt.Errorf("signatures: found %d, at most %d", n, protocol.MaxSignatures))
+	}
+	for i, b := range r.Signatures {
+		if len(b) < 1 || len(b) > protocol.MaxSignature {
+			return malformed(fmt.Errorf("signatures: number %d: found %d bytes, wanted 1 to %d", i+1, len(b), protocol.MaxSignature))
 		}
 	}
 	r.digest = sha256.Sum256(r.Manifest)
@@ -241,9 +264,12 @@ func (s *Service) admit(ctx context.Context, r *request) Result {
 	d := s.decision(r)
 	d.Record.Secrets, d.Record.Serial = released, serial.Bytes()
 	d.Certificate = &store.NewCertificate{Serial: serial.Bytes(), CA: "workloads", NotBefore: r.at, NotAfter: until}
-	d.Standing = &store.Standing{Policy: r.version, Secrets: versions}
+	d.Standing = &store.Standing{Subject: r.rests(), Policy: r.version, Secrets: versions, Alone: r.signed != nil}
+	if e := r.signed; e != nil {
+		d.Signer = &store.SignerMark{Signer: e.Signer.ID().String(), Name: e.Name, Version: e.Version}
+	}
 	if n := r.doc.Grant.MaxInstances; n > 0 {
-		d.Lease = &store.LeaseRequest{Instance: r.verdict.Claims.Keep.Instance.String(), Until: until, Max: n}
+		d.Lease = &store.LeaseRequest{Subject: r.rests(), Instance: r.verdict.Claims.Keep.Instance.String(), Until: until, Max: n}
 	}
 	receipt, err := s.o.Store.Decide(ctx, d)
 	code, refusal := refusalOf(err)
@@ -271,8 +297,12 @@ func (s *Service) answer(r *request, names []string, secrets protocol.Secrets, s
 	if err != nil {
 		return nil, err
 	}
-	chain, err := s.o.Authority.Workload(authority.Leaf{Key: r.csr.key, DNS: names, SPIFFE: authority.SPIFFE(s.o.TrustDomain, r.digest),
-		Serial: bigInt(serial), NotAfter: until, Verdict: sha256.Sum256(r.detail), Head: head, Evidence: r.csr.cmw})
+	id := authority.SPIFFE(s.o.TrustDomain, r.digest)
+	if e := r.signed; e != nil {
+		id = authority.SignerSPIFFE(s.o.TrustDomain, e.Signer.ID(), e.Name)
+	}
+	chain, err := s.o.Authority.Workload(authority.Leaf{Key: r.csr.key, DNS: names, SPIFFE: id,
+		Serial: bigInt(serial), NotAfter: until, Verdict: sha256.Sum256(r.detail), Head: head, Evidence: r.csr.carried})
 	if err != nil {
 		return nil, err
 	}

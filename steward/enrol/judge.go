@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/hex"
 	"errors"
@@ -23,6 +24,9 @@ import (
 const (
 	maxManifest = workload.MaxManifest
 	maxConfig   = workload.MaxConfig
+	// maxCarried bounds the evidence in a certificate, in bytes: usual TLS clients take
+	// chains of 100 KB at most.
+	maxCarried  = 32 << 10
 	sourceEnrol = "docs/steward-protocol.md, binding"
 )
 
@@ -32,6 +36,10 @@ type parsedRequest struct {
 	key  crypto.PublicKey
 	spki []byte
 	cmw  []byte // the value of id-pe-cmw
+	// carried is the evidence in both forms that a certificate carries, without the
+	// collateral that may be stapled to it: that is for judging now, ages apart from
+	// the evidence, and can be a hundred times its size.
+	carried []pkix.Extension
 	// nonce is what the evidence's claims say, before anything is verified: it only
 	// decides whether verifying is worth it.
 	nonce []byte
@@ -73,6 +81,13 @@ func parseRequest(der []byte) (parsedRequest, error) {
 		return parsedRequest{}, fmt.Errorf("the request's evidence: %w", err)
 	}
 	out.nonce = own.Nonce
+	e.Collateral = nil
+	if out.carried, err = evidence.CertificateExtensions(e); err != nil {
+		return parsedRequest{}, fmt.Errorf("the request's evidence: %w", err)
+	}
+	if n := len(out.carried[0].Value) + len(out.carried[1].Value); n > maxCarried {
+		return parsedRequest{}, fmt.Errorf("the request's evidence: %d bytes in a certificate, at most %d", n, maxCarried)
+	}
 	return out, nil
 }
 
@@ -82,6 +97,9 @@ func (s *Service) judge(r *request) Code {
 	p := *r.doc.Policy
 	if !s.o.AllowSimulated {
 		p.AllowSimulated = false
+	}
+	if r.signed != nil {
+		p.Workloads = []policy.Digest{r.digest[:]} // the signature names it
 	}
 	o := attest.Options{At: r.at, Policy: &p, Nonce: r.challenge, Purpose: evidence.PurposeEnrol, Seen: s.o.Seen}
 	if s.o.Collateral != nil {
@@ -93,6 +111,9 @@ func (s *Service) judge(r *request) Code {
 	v.Checks = append(v.Checks, bound...)
 	if v.Claims != nil {
 		v.Checks = append(v.Checks, r.doc.Grant.platformCheck(v.Claims, false))
+	}
+	if r.signed != nil {
+		v.Checks = append(v.Checks, signedChecks(r.signed)...)
 	}
 	r.conclude()
 	switch v.Outcome {
@@ -179,33 +200,13 @@ func (r *request) configCheck() verdict.Check {
 // unknownWorkload is the verdict on a workload that nobody allowed: nothing is
 // judged.
 func unknownWorkload(r *request) *verdict.Verdict {
-	v := &verdict.Verdict{At: r.at.UTC(), Evidence: verdict.Digest(r.Request), Form: "PKCS#10 request", Advisories: []verdict.Advisory{},
-		Checks: []verdict.Check{verdict.Fail(verdict.Workload, r.subject, "a workload that this Steward allows").From("the Steward's policies").
-			Advise("donjon steward workload allow records it; one changed byte makes another workload")}}
-	v.Conclude()
-	return v
+	return unjudged(r, verdict.Fail(verdict.Workload, r.subject, "a workload that this Steward allows").From("the Steward's policies").
+		Advise("donjon steward workload allow records it; one changed byte makes another workload"))
 }
 
-// Dry judges stored evidence by a policy as enrolment would, but for what only a live
-// connection can show: the challenge, the exporter and the keys are not compared, and
-// are shown as not made. Nothing is recorded or released.
-func (s *Service) Dry(evidenceBytes []byte, d *Document) *verdict.Verdict {
-	p := *d.Policy
-	if !s.o.AllowSimulated {
-		p.AllowSimulated = false
-	}
-	o := attest.Options{At: s.o.Clock(), Policy: &p, Purpose: dryPurpose(evidenceBytes)}
-	p.Freshness = policy.FreshnessNone
-	if s.o.Collateral != nil {
-		o.Collateral = s.o.Collateral()
-	}
-	v := s.verifier.Verify(evidenceBytes, o)
-	if v.Claims != nil {
-		v.Checks = append(v.Checks, d.Grant.platformCheck(v.Claims, len(d.Grant.Platforms) > 0))
-		live := verdict.Skip(verdict.ChannelBinding, "no connection: this is a test of the policy", "a Keep that enrols shows it")
-		live.Informal = true
-		v.Checks = append(v.Checks, live)
-	}
+// unjudged is the verdict where one check decides before any evidence is looked at.
+func unjudged(r *request, c verdict.Check) *verdict.Verdict {
+	v := &verdict.Verdict{At: r.at.UTC(), Evidence: verdict.Digest(r.Request), Form: "PKCS#10 request", Advisories: []verdict.Advisory{}, Checks: []verdict.Check{c}}
 	v.Conclude()
 	return v
 }

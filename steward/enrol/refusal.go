@@ -25,6 +25,8 @@ const (
 	CodeChallengeUsed     Code = "challenge-used"
 	CodeEvidenceUsed      Code = "evidence-used" // the endpoint in Enarx's form alone
 	CodeWorkloadUnknown   Code = "workload-unknown"
+	CodeSignatureInvalid  Code = "signature-invalid"
+	CodeVersionLow        Code = "version-low"
 	CodeNotGenuine        Code = "not-genuine"
 	CodeBinding           Code = "binding"
 	CodeRefused           Code = "refused"
@@ -49,6 +51,8 @@ var codes = map[Code]struct {
 	CodeChallengeUsed:     {http.StatusForbidden, "the challenge was used before"},
 	CodeEvidenceUsed:      {http.StatusForbidden, "this evidence was certified before"},
 	CodeWorkloadUnknown:   {http.StatusForbidden, "this workload is not allowed here"},
+	CodeSignatureInvalid:  {http.StatusForbidden, "the signature is not one of this workload"},
+	CodeVersionLow:        {http.StatusForbidden, "the signed version is too low"},
 	CodeNotGenuine:        {http.StatusForbidden, "the evidence is not genuine"},
 	CodeBinding:           {http.StatusForbidden, "the evidence was made for something else"},
 	CodeRefused:           {http.StatusForbidden, "the evidence is genuine, and the policy refuses it"},
@@ -151,7 +155,7 @@ func refusalOf(err error) (Code, bool) {
 	case errors.Is(err, store.ErrInstances):
 		return CodeInstances, true
 	case errors.Is(err, store.ErrDowngrade):
-		return CodeRefused, true
+		return CodeVersionLow, true
 	case errors.Is(err, store.ErrEpoch):
 		return CodeChallengeUnknown, true
 	case errors.Is(err, store.ErrSuspended):
@@ -162,7 +166,10 @@ func refusalOf(err error) (Code, bool) {
 
 // addStoreCheck says in the record what the store refused.
 func (r *request) addStoreCheck(code Code) {
-	if code == CodeInstances {
+	switch code {
+	case CodeVersionLow:
+		r.fail(verdict.Fail(verdict.WorkloadVersion, versionOf(r.signed), "no lower than one that was admitted meanwhile").From("this Steward's decisions"))
+	case CodeInstances:
 		r.fail(verdict.Fail(verdict.Workload, "the workload runs as often as it may", "a place that is free").From("policy: [steward] max_instances").
 			Advise("wait for a certificate to end, or donjon steward workload leases"))
 	}
@@ -177,6 +184,9 @@ func (s *Service) decision(r *request) store.Decision {
 		Once: []store.Once{{Kind: store.OnceChallenge, Digest: sha256.Sum256(r.challenge), Expires: r.expires.Add(time.Hour)}}}
 	if r.doc != nil {
 		rec.Policy = r.doc.Digest
+	}
+	if r.signed != nil {
+		rec.Signer, rec.SignedName, rec.SignedVersion = r.signed.Signer.ID().String(), r.signed.Name, r.signed.Version
 	}
 	fill(&rec, &d, r.verdict, r.Request)
 	if detail != nil {

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/donjon-tee/donjon/attest/envelope"
-	"github.com/donjon-tee/donjon/attest/evidence"
 	"github.com/donjon-tee/donjon/attest/verdict"
 	"github.com/donjon-tee/donjon/steward/protocol"
 	"github.com/donjon-tee/donjon/steward/store"
@@ -36,7 +34,7 @@ func (s *Service) secrets(ctx context.Context, r *request) (out protocol.Secrets
 		}
 		return nil, nil, nil, CodeRefused, nil
 	}
-	list, err := s.o.Store.Secrets(ctx, r.subject)
+	list, err := s.o.Store.Secrets(ctx, r.rests())
 	if err != nil {
 		return nil, nil, nil, "", err
 	}
@@ -51,7 +49,7 @@ func (s *Service) secrets(ctx context.Context, r *request) (out protocol.Secrets
 		switch {
 		case !ok:
 			r.fail(verdict.Fail(verdict.Workload, "the secret "+want.Name+" was never set", "every secret that the configuration declares").From("the Steward's secrets").
-				Advise("donjon steward secret set --workload " + r.subject + " " + want.Name))
+				Advise("donjon steward secret set " + r.pointer() + " " + want.Name))
 			return out, nil, nil, CodeSecretMissing, nil
 		case broken != nil:
 			r.fail(verdict.Fail(verdict.Workload, "the confirmation of the secret "+want.Name+" for this policy does not hold: it was changed, belongs elsewhere, or its key is gone", "one that this Steward made").
@@ -59,7 +57,7 @@ func (s *Service) secrets(ctx context.Context, r *request) (out protocol.Secrets
 			return out, nil, nil, CodeSecretUnconfirmed, nil
 		case !releasable:
 			r.fail(verdict.Fail(verdict.Workload, "the secret "+want.Name+" was set under another policy", "the policy it was set under, or one that was confirmed for it").
-				From("the Steward's secrets").Advise("donjon steward secret confirm --workload " + r.subject + " " + want.Name))
+				From("the Steward's secrets").Advise("donjon steward secret confirm " + r.pointer() + " " + want.Name))
 			return out, nil, nil, CodeSecretUnconfirmed, nil
 		case s.o.Unseal == nil:
 			return out, nil, nil, "", errors.New("this Steward has no key to open secrets with")
@@ -88,18 +86,4 @@ func wipe(s protocol.Secrets) {
 	for _, v := range s {
 		clear(v)
 	}
-}
-
-// dryPurpose is what stored evidence says it was made for, so that a policy can be
-// tried with evidence that `donjon run --evidence` wrote.
-func dryPurpose(b []byte) string {
-	e, err := envelope.Open(b)
-	if err != nil {
-		return evidence.PurposeEnrol
-	}
-	c, err := evidence.ParseClaims(e.Binds.Claims)
-	if err != nil {
-		return evidence.PurposeEnrol
-	}
-	return c.Purpose
 }

@@ -42,6 +42,9 @@ const (
 	MinChallenge = 32
 	MaxSecret    = 64 << 10
 	MaxSecrets   = 64
+
+	MaxSignatures = 8       // envelopes in a request
+	MaxSignature  = 4 << 10 // each
 )
 
 // MarkerOID marks the intermediate that issues the Steward's own TLS certificates.
@@ -81,6 +84,10 @@ type EnrolRequest struct {
 	// SealingKey is the HPKE public key (X25519, 32 bytes) whose SHA-256 is the claim
 	// sealing-key.
 	SealingKey []byte `json:"sealing_key"`
+	// Signatures are what stands beside the workload (workload/signature), as the host
+	// gave it to the Keep: no evidence covers them, and only the Steward judges them.
+	// Absent where there are none.
+	Signatures [][]byte `json:"signatures,omitempty"`
 }
 
 // EnrolResponse is what a Keep that has proved itself gets.

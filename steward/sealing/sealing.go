@@ -1,7 +1,8 @@
 // Package sealing keeps secrets unreadable in a database: they are sealed with
-// AES-256-GCM under a key that the database does not hold. The key is in a file, or in
-// a file under a passphrase (age, scrypt). Keys have ids, and a new one can take over
-// while what the old ones sealed is sealed again.
+// AES-256-GCM under a key that the database does not hold. The key is in a file, in a
+// file under a passphrase (age, scrypt), in a file under a key that stays in a
+// PKCS#11 token, or in one that a Keep sealed and opens (keep.go). Keys have ids, and a
+// new one can take over while what the old ones sealed is sealed again.
 //
 // What is sealed is stored by steward/store. How secrets travel to a Keep is
 // steward/protocol's matter, and has nothing to do with these keys.
@@ -40,11 +41,18 @@ const Overhead = headerSize + nonceSize + 16
 
 // The errors.
 var (
-	ErrOpen         = errors.New("sealing: what was sealed was changed, or belongs elsewhere")
-	ErrMAC          = errors.New("sealing: what was authenticated was changed, or belongs elsewhere")
-	ErrKeyUnknown   = errors.New("sealing: the key is not here")
-	ErrKeyFile      = errors.New("sealing: the key file cannot be used")
-	ErrPassphrase   = errors.New("sealing: the passphrase does not open the key")
+	ErrOpen       = errors.New("sealing: what was sealed was changed, or belongs elsewhere")
+	ErrMAC        = errors.New("sealing: what was authenticated was changed, or belongs elsewhere")
+	ErrKeyUnknown = errors.New("sealing: the key is not here")
+	ErrKeyFile    = errors.New("sealing: the key file cannot be used")
+	ErrPassphrase = errors.New("sealing: the passphrase does not open the key")
+	ErrKind       = errors.New("sealing: the key is of another kind")
+	ErrToken      = errors.New("sealing: the token cannot be used")
+	ErrTokenKey   = errors.New("sealing: the token's key cannot be used")
+	ErrPIN        = errors.New("sealing: the token's PIN cannot be used")
+	ErrKeep       = errors.New("sealing: the sealer Keep cannot be used")
+	// ErrKeepRefused wraps the *verdict.Error that says why.
+	ErrKeepRefused  = errors.New("sealing: the sealer Keep is not one that these keys may be given to")
 	ErrWeak         = errors.New("sealing: the passphrase is too short")
 	ErrTooLarge     = errors.New("sealing: too large")
 	ErrNotSupported = errors.New("sealing: not supported yet")

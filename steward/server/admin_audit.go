@@ -95,8 +95,24 @@ func (s *Server) getDecision(w http.ResponseWriter, r *http.Request) {
 		Hash    string          `json:"record_sha256"`
 		Secrets []string        `json:"secrets,omitempty"` // released, name@version
 		Serial  string          `json:"serial,omitempty"`
+		Signed  *SignatureView  `json:"signed,omitempty"`
 		Verdict json.RawMessage `json:"verdict,omitempty"`
-	}{decisionView(d.DecisionRow), d.Hash.String(), d.Record.Secrets, hex.EncodeToString(d.Record.Serial), d.Detail})
+	}{decisionView(d.DecisionRow), d.Hash.String(), d.Record.Secrets, hex.EncodeToString(d.Record.Serial), signatureOf(&d.Record), d.Detail})
+}
+
+// SignatureView is the workload's signature that a decision rests on, or that it
+// refused although it verified.
+type SignatureView struct {
+	Signer  string `json:"signer"`
+	Name    string `json:"name"`
+	Version uint64 `json:"version"`
+}
+
+func signatureOf(r *audit.Record) *SignatureView {
+	if r.Signer == "" {
+		return nil
+	}
+	return &SignatureView{r.Signer, r.SignedName, r.SignedVersion}
 }
 
 // CertificateView is a certificate in a list.

@@ -14,52 +14,15 @@ import (
 	"github.com/donjon-tee/donjon/steward/store"
 )
 
-// subject is a workload digest in the path: 64 hexadecimal digits, with or without
-// "sha256:". It answers where there is none.
+// subject is a workload digest in the path (64 hexadecimal digits, with or without
+// "sha256:"), or signer:KEY/NAME, escaped. It answers where there is none.
 func (s *Server) subject(w http.ResponseWriter, r *http.Request) (string, bool) {
-	text := r.PathValue("digest")
-	d, err := hex.DecodeString(strings.TrimPrefix(text, "sha256:"))
-	if err != nil || len(d) != 32 {
-		s.problem(w, r, http.StatusBadRequest, string(enrol.CodeMalformed), fmt.Sprintf("found the workload %q, wanted sha256: and 64 hexadecimal digits", text))
-		return "", false
-	}
-	return "sha256:" + hex.EncodeToString(d), true
-}
-
-// WorkloadView is a workload as administrators see it.
-type WorkloadView struct {
-	Digest    string    `json:"digest"`
-	Name      string    `json:"name,omitempty"`
-	FirstSeen time.Time `json:"first_seen"`
-	Policy    uint64    `json:"policy_version"` // 0: none
-	Removed   bool      `json:"removed,omitempty"`
-}
-
-func (s *Server) listWorkloads(w http.ResponseWriter, r *http.Request) {
-	limit, err := limitOf(r)
+	subject, err := enrol.ParseSubject(r.PathValue("digest"))
 	if err != nil {
 		s.problem(w, r, http.StatusBadRequest, string(enrol.CodeMalformed), err.Error())
-		return
+		return "", false
 	}
-	list, err := s.o.Store.Workloads(r.Context(), r.URL.Query().Get("after"), limit)
-	if err != nil {
-		s.storeProblem(w, r, err)
-		return
-	}
-	out := make([]WorkloadView, 0, len(list))
-	for _, x := range list {
-		v := WorkloadView{Digest: x.Digest, Name: x.Name, FirstSeen: x.FirstSeen}
-		p, err := s.o.Store.Policy(r.Context(), x.Digest)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			s.storeProblem(w, r, err)
-			return
-		}
-		if p != nil {
-			v.Policy, v.Removed = p.Version, string(p.Text) == enrol.RemovedPolicy
-		}
-		out = append(out, v)
-	}
-	writeJSON(w, http.StatusOK, out)
+	return subject, true
 }
 
 // limitOf is the query's limit; 0: none was given.
@@ -119,6 +82,14 @@ func (s *Server) putWorkload(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	if enrol.IsSigner(digest) {
+		if body.Policy == "" || body.Name != "" || body.Manifest != nil {
+			s.problem(w, r, http.StatusBadRequest, string(enrol.CodeMalformed), "a signer's workload has a policy, and neither a manifest nor another name")
+			return
+		}
+		s.writePolicy(w, r, digest, PolicyPut{Policy: body.Policy})
+		return
+	}
 	if err := s.o.Store.PutWorkload(r.Context(), store.Workload{Digest: digest, Name: body.Name, Manifest: body.Manifest}, s.actor(r)); err != nil {
 		s.storeProblem(w, r, err)
 		return
@@ -150,6 +121,12 @@ func (s *Server) checkPolicy(text, digest string) (*enrol.Document, error) {
 	}
 	if _, err := s.o.Names.Grant(d.Grant.DNS); err != nil {
 		return nil, err
+	}
+	if err := d.CheckSubject(digest); err != nil {
+		return nil, err
+	}
+	if enrol.IsSigner(digest) {
+		return d, nil // the signatures say which workloads
 	}
 	if d.Policy.Workloads == nil {
 		return nil, errors.New(`policy: it names no workload, wanted workloads = ["` + digest + `"]`)
@@ -289,8 +266,9 @@ func (s *Server) getPolicy(w http.ResponseWriter, r *http.Request) {
 // PolicyTest asks whether evidence would pass: by the policy given, or by that which
 // is in force. Nothing is recorded.
 type PolicyTest struct {
-	Policy   string `json:"policy,omitempty"`
-	Evidence string `json:"evidence"` // base64
+	Policy     string   `json:"policy,omitempty"`
+	Evidence   string   `json:"evidence"`             // base64
+	Signatures [][]byte `json:"signatures,omitempty"` // for a signer's policy: what stands beside the workload
 }
 
 func (s *Server) testPolicy(w http.ResponseWriter, r *http.Request) {
@@ -318,7 +296,22 @@ func (s *Server) testPolicy(w http.ResponseWriter, r *http.Request) {
 		s.policyProblem(w, r, err)
 		return
 	}
-	v := s.enrol.Dry(b, d)
+	t := enrol.Trial{Evidence: b, Signatures: body.Signatures}
+	if x := d.Grant.Signed; x != nil {
+		if err := d.CheckSubject(digest); err != nil {
+			s.policyProblem(w, r, err)
+			return
+		}
+		if t.Highest, err = s.o.Store.SignedVersion(r.Context(), x.Signer, x.Name); err != nil {
+			s.storeProblem(w, r, err)
+			return
+		}
+	}
+	v, err := s.enrol.Dry(t, d)
+	if err != nil {
+		s.problem(w, r, http.StatusBadRequest, string(enrol.CodeMalformed), err.Error())
+		return
+	}
 	writeJSON(w, http.StatusOK, v)
 }
 
@@ -351,10 +344,10 @@ func (s *Server) diffPolicy(w http.ResponseWriter, r *http.Request) {
 	}
 	var before []string
 	if old, err := enrol.ParseDocument(p.Text); err == nil {
-		before = old.Policy.Describe()
+		before = old.Describe()
 	}
 	out := PolicyDiff{From: p.Version, Text: diffLines(lines(string(p.Text)), lines(body.Policy)), Word: []string{}}
-	for _, l := range diffLines(before, fresh.Policy.Describe()) {
+	for _, l := range diffLines(before, fresh.Describe()) {
 		if l[0] != ' ' {
 			out.Word = append(out.Word, l)
 		}

@@ -94,7 +94,13 @@ func BenchmarkAppraisal(b *testing.B) {
 	}
 	var v attest.Verifier
 	for name, judge := range map[string]func() *verdict.Verdict{
-		"steward": func() *verdict.Verdict { return s.server.enrol.Dry(request.Request, doc) },
+		"steward": func() *verdict.Verdict {
+			v, err := s.server.enrol.Dry(enrol.Trial{Evidence: request.Request}, doc)
+			if err != nil {
+				b.Fatal(err)
+			}
+			return v
+		},
 		"library": func() *verdict.Verdict {
 			return v.Verify(request.Request, attest.Options{At: s.server.o.Clock(), Policy: doc.Policy, Purpose: evidence.PurposeEnrol})
 		},

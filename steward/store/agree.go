@@ -7,11 +7,12 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/donjon-tee/donjon/attest/verdict"
 	"github.com/donjon-tee/donjon/steward/audit"
 )
 
-// Agree holds every decision, policy, secret, confirmation and token of a store against
-// its audit log: whoever writes the database can leave the log alone and change what is
+// Agree holds every decision, policy, secret, confirmation, token and highest version of
+// a signed workload of a store against its audit log: whoever writes the database can leave the log alone and change what is
 // read beside it. ErrTampered names the first row that differs. That the log itself
 // stands is audit.Verify's to say.
 func Agree(ctx context.Context, s Store) error {
@@ -40,6 +41,7 @@ type said struct {
 	policies  map[string]uint64 // newest version
 	secrets   map[SecretKey]*saidSecret
 	tokens    map[string]*saidToken
+	signed    map[signerKey]uint64 // the highest version admitted
 }
 
 type saidSecret struct {
@@ -56,7 +58,7 @@ type saidToken struct {
 }
 
 func agree(ctx context.Context, s Store, end uint64) error {
-	l := &said{policies: map[string]uint64{}, secrets: map[SecretKey]*saidSecret{}, tokens: map[string]*saidToken{}}
+	l := &said{policies: map[string]uint64{}, secrets: map[SecretKey]*saidSecret{}, tokens: map[string]*saidToken{}, signed: map[signerKey]uint64{}}
 	for next := uint64(1); next <= end; {
 		list, err := s.AuditRecords(ctx, next, MaxPage)
 		if err != nil {
@@ -91,6 +93,10 @@ func (l *said) take(ctx context.Context, s Store, r *audit.Record) error {
 	switch r.Kind {
 	case audit.Decision:
 		l.decisions++
+		if r.Signer != "" && r.Outcome == verdict.Admitted {
+			k := signerKey{r.Signer, r.SignedName}
+			l.signed[k] = max(l.signed[k], r.SignedVersion)
+		}
 		_, err := s.Decision(ctx, r.Seq)
 		return gone("the decision", err)
 	case audit.Policy:
@@ -132,6 +138,15 @@ func (l *said) compare(ctx context.Context, s Store) error {
 	}
 	if err := l.compareSubjects(ctx, s); err != nil {
 		return err
+	}
+	for k, v := range l.signed {
+		have, err := s.SignedVersion(ctx, k.signer, k.name)
+		if err != nil {
+			return err
+		}
+		if have != v {
+			return fmt.Errorf("%w: the highest version of %s by %s: found %d, the log says %d", ErrTampered, k.name, k.signer, have, v)
+		}
 	}
 	if err := l.compareSecrets(ctx, s); err != nil {
 		return err

@@ -81,6 +81,9 @@ func (d *db) newJob(dec Decision) (*job, error) {
 	if c := dec.Certificate; c != nil {
 		r.Serial = c.Serial
 	}
+	if m := dec.Signer; m != nil {
+		r.Signer, r.SignedName, r.SignedVersion = m.Signer, m.Name, m.Version
+	}
 	// Encoded once before, so that what does not fit a record is refused here and
 	// not in a transaction that others share.
 	probe := *r
@@ -126,13 +129,13 @@ func (dec *Decision) valid() error {
 		errs = append(errs, textTo("the kind of what is accepted once", string(o.Kind), 1, 32), moment("its expiry", o.Expires, true))
 	}
 	if l := dec.Lease; l != nil {
-		errs = append(errs, text("the lease's instance", l.Instance, 1), text("the lease's workload", r.Workload, 1), moment("the lease's end", l.Until, false))
+		errs = append(errs, text("the lease's instance", l.Instance, 1), text("the lease's workload", dec.leaseOf(), 1), moment("the lease's end", l.Until, false))
 		if l.Max < 1 || l.Max > MaxPlaces {
 			errs = append(errs, refuse(ErrInvalid, "the lease is one of %d, wanted 1 to %d", l.Max, MaxPlaces))
 		}
 	}
 	if st := dec.Standing; st != nil {
-		errs = append(errs, version("the policy", st.Policy))
+		errs = append(errs, version("the policy", st.Policy), text("the policy's subject", dec.standingOf(), 1))
 		if len(st.Secrets) > 64 {
 			errs = append(errs, refuse(ErrInvalid, "%d secrets", len(st.Secrets)))
 		}
@@ -151,6 +154,21 @@ func (dec *Decision) valid() error {
 		errs = append(errs, refuse(ErrInvalid, "the outcome is %s, and it grants something", r.Outcome))
 	}
 	return first(errs...)
+}
+
+// leaseOf is whose place the decision takes, standingOf whose policy it rests on.
+func (dec *Decision) leaseOf() string {
+	if dec.Lease != nil && dec.Lease.Subject != "" {
+		return dec.Lease.Subject
+	}
+	return dec.Record.Workload
+}
+
+func (dec *Decision) standingOf() string {
+	if dec.Standing != nil && dec.Standing.Subject != "" {
+		return dec.Standing.Subject
+	}
+	return dec.Record.Workload
 }
 
 // decider answers all Decide calls, as many in one transaction as wait: the disk is
@@ -282,10 +300,10 @@ type place struct {
 // changed as its decisions are judged one after another.
 type known struct {
 	used    map[onceKey]bool
-	places  map[string]map[string]*place // of a workload, by instance
+	places  map[string]map[string]*place // of a workload or signer, by instance
 	signers map[signerKey]*SignerMark
 	raised  map[signerKey]bool
-	stands  map[string]Standing // of a workload
+	stands  map[string]Standing // of a workload or signer
 }
 
 func (d *db) known(ctx context.Context, t *tx, jobs []*job) (*known, error) {
@@ -297,13 +315,16 @@ func (d *db) known(ctx context.Context, t *tx, jobs []*job) (*known, error) {
 			once = append(once, o.Digest[:])
 		}
 		if j.d.Lease != nil {
-			w, at := j.d.Record.Workload, us(j.d.At)
+			w, at := j.d.leaseOf(), us(j.d.At)
 			if f, ok := from[w]; !ok || at < f {
 				from[w] = at
 			}
 		}
-		if j.d.Standing != nil {
-			k.stands[j.d.Record.Workload] = Standing{}
+		if st := j.d.Standing; st != nil {
+			k.stands[j.d.standingOf()] = Standing{}
+			if st.Alone {
+				k.stands[j.d.Record.Workload] = Standing{}
+			}
 		}
 		if m := j.d.Signer; m != nil {
 			k.signers[signerKey{m.Signer, m.Name}] = nil
@@ -402,9 +423,12 @@ func (k *known) judge(s *state, dec *Decision) error {
 		}
 	}
 	if st := dec.Standing; st != nil {
-		now := k.stands[dec.Record.Workload]
+		now := k.stands[dec.standingOf()]
 		if st.Policy != now.Policy {
-			return refuse(ErrConflict, "the policy of %s: found version %d, judged by %d", dec.Record.Workload, now.Policy, st.Policy)
+			return refuse(ErrConflict, "the policy of %s: found version %d, judged by %d", dec.standingOf(), now.Policy, st.Policy)
+		}
+		if own := k.stands[dec.Record.Workload].Policy; st.Alone && own != 0 {
+			return refuse(ErrConflict, "the policy of %s: found version %d, judged where there was none", dec.Record.Workload, own)
 		}
 		for name, v := range st.Secrets {
 			if now.Secrets[name] != v {
@@ -423,7 +447,7 @@ func (k *known) judge(s *state, dec *Decision) error {
 			return refuse(ErrInstances, "leases that ended before %s are forgotten, and the clock says %s", when(s.purged).Format(time.RFC3339), dec.At.UTC().Format(time.RFC3339))
 		}
 		others := 0
-		for instance, p := range k.places[dec.Record.Workload] {
+		for instance, p := range k.places[dec.leaseOf()] {
 			if instance != l.Instance && p.until > at {
 				others++
 			}
@@ -448,10 +472,10 @@ func (k *known) take(seq uint64, dec *Decision) {
 		}
 	}
 	if l := dec.Lease; l != nil {
-		p := k.places[dec.Record.Workload][l.Instance]
+		p := k.places[dec.leaseOf()][l.Instance]
 		if p == nil {
 			p = &place{}
-			k.places[dec.Record.Workload][l.Instance] = p
+			k.places[dec.leaseOf()][l.Instance] = p
 		}
 		// A lease never gets shorter: an older certificate may run still.
 		p.until, p.seq, p.fresh = max(p.until, us(l.Until)), seq, true

@@ -130,6 +130,15 @@ func (d *db) Subjects(ctx context.Context, after string, n int) ([]Policy, error
 	return d.policies(ctx, " WHERE workload > ? AND version = (SELECT MAX(version) FROM policies q WHERE q.workload = p.workload) ORDER BY workload LIMIT ?", after, limit(n))
 }
 
+func (d *db) SignedVersion(ctx context.Context, signer, name string) (uint64, error) {
+	if err := first(text("the signer", signer, 1), text("the signed name", name, 1)); err != nil {
+		return 0, err
+	}
+	var v int64
+	err := d.reads.QueryRowContext(ctx, d.rewrite("SELECT COALESCE(MAX(version), 0) FROM signers WHERE signer = ? AND name = ?"), signer, name).Scan(&v)
+	return uint64(v), d.translate(err)
+}
+
 func (d *db) policies(ctx context.Context, cond string, args ...any) ([]Policy, error) {
 	var out []Policy
 	err := d.each(ctx, d.reads, policyColumns+cond, args, func(scan func(...any) error) error {

@@ -86,6 +86,7 @@ type Store interface {
 	PolicyVersion(ctx context.Context, workload string, version uint64) (*Policy, error)
 	Policies(ctx context.Context, workload string, limit int) ([]Policy, error) // its versions, newest first
 	Subjects(ctx context.Context, after string, limit int) ([]Policy, error)    // the newest policy of each workload or signer, by Workload
+	SignedVersion(ctx context.Context, signer, name string) (uint64, error)     // the highest admitted of a signed workload; 0: none was
 
 	// PutSecret stores the next version: Version is SecretVersion plus one, else
 	// ErrConflict (seal again with the right version). The ciphertexts of earlier
@@ -183,8 +184,9 @@ type Once struct {
 	Expires time.Time // after it, it may be forgotten; zero: never
 }
 
-// LeaseRequest takes one of a workload's places.
+// LeaseRequest takes one of a workload's (or of a signer's workload's) places.
 type LeaseRequest struct {
+	Subject  string // whose; "": the record's workload
 	Instance string
 	Until    time.Time // no earlier than the certificate's notAfter
 	Max      int       // places, at least 1
@@ -193,13 +195,18 @@ type LeaseRequest struct {
 // Standing is what a decision rests on and must be so still when it is written: what
 // an administrator was told is gone is not released to a request that was on its way.
 type Standing struct {
-	Policy  uint64            // the newest version of the record's workload's policy
+	Subject string            // whose policy and secrets; "": the record's workload
+	Policy  uint64            // the newest version of its policy
 	Secrets map[string]uint64 // by name, the newest versions, not deleted; at most 64
+	// Alone says that the record's workload has no policy of its own, which would go
+	// before the Subject's.
+	Alone bool
 }
 
-// SignerMark is the version of a signed workload (THREATS T12).
+// SignerMark is the version of a signed workload (THREATS T12). Admitted, it is the
+// lowest that is admitted from then on.
 type SignerMark struct {
-	Signer  string
+	Signer  string // key id
 	Name    string
 	Version uint64
 }
@@ -220,7 +227,7 @@ type Decision struct {
 
 	Once        []Once // at most 4
 	Lease       *LeaseRequest
-	Signer      *SignerMark
+	Signer      *SignerMark     // only with the outcome admitted; the record gets it too
 	Standing    *Standing       // nil: nothing is compared
 	Certificate *NewCertificate // only with the outcome admitted
 	Record      audit.Record    // Kind is audit.Decision
@@ -305,7 +312,7 @@ type Workload struct {
 
 // Policy is one version of what a workload (or a signer's workloads) must prove.
 type Policy struct {
-	Workload string // the workload digest, or signer:<name>
+	Workload string // the workload digest, or signer:<key id>/<name>
 	Version  uint64
 	Text     []byte
 	Digest   audit.Digest // of Text; set by the store

@@ -90,6 +90,8 @@ func TestRowsAgreeWithTheLog(t *testing.T) {
 		"a token's hash":              "UPDATE tokens SET hash = zeroblob(32) WHERE id = 't'",
 		"a token's scopes":            "UPDATE tokens SET scopes = 'admin' WHERE id = 't'",
 		"a token that was taken back": "UPDATE tokens SET revoked = 0 WHERE id = 'u'",
+		"a highest version":           "UPDATE signers SET version = 1",
+		"a highest version gone":      "DELETE FROM signers",
 		"a token made up":             "INSERT INTO tokens SELECT 'v', name, zeroblob(32), scopes, created, who, expires, 0 FROM tokens WHERE id = 't'",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -112,7 +114,9 @@ func TestRowsAgreeWithTheLog(t *testing.T) {
 				}
 			}
 			for i := range 2 { // records 6 and 7
-				if _, err := s.Decide(ctx, storetest.Admitted(i, storetest.T0)); err != nil {
+				d := storetest.Admitted(i, storetest.T0)
+				d.Signer = &store.SignerMark{Signer: "s", Name: "n", Version: 7}
+				if _, err := s.Decide(ctx, d); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -40,9 +40,9 @@ var chainLinks = []struct {
 		verdict.RuntimePinned, verdict.Debug, verdict.Migration, verdict.GuestPolicy, verdict.VMPL, verdict.IDBlock,
 		verdict.Attributes, verdict.ServiceTD, verdict.PCRs}},
 	{"workload", "Workload", "what the runtime was told to run, and nothing else", []verdict.Code{
-		verdict.HostData, verdict.WorkloadBinding, verdict.Workload}},
+		verdict.HostData, verdict.WorkloadBinding, verdict.Workload, verdict.WorkloadSignature, verdict.WorkloadVersion}},
 	{"request", "This request", "made now, for this Steward, with this key", []verdict.Code{
-		verdict.KeyBinding, verdict.SelfSignature, verdict.Nonce, verdict.Purpose, verdict.ChannelBinding, verdict.TimeSource, verdict.Age}},
+		verdict.KeyBinding, verdict.SelfSignature, verdict.Nonce, verdict.Purpose, verdict.ChannelBinding, verdict.Protocol, verdict.TimeSource, verdict.Age}},
 }
 
 // chain sorts a verdict's checks into links. Links without a check and without a fact

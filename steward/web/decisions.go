@@ -142,6 +142,15 @@ type decisionView struct {
 	Now         time.Time
 }
 
+// Subject is whose policy it was judged by: the signer's, where a signature was
+// verified.
+func (v decisionView) Subject() string {
+	if r := &v.Record; r.Signer != "" {
+		return "signer:" + r.Signer + "/" + r.SignedName
+	}
+	return v.Workload
+}
+
 func (s *site) decision(w http.ResponseWriter, r *http.Request) {
 	seq, err := strconv.ParseUint(r.PathValue("seq"), 10, 63)
 	if err != nil || seq == 0 {

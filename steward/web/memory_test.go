@@ -173,6 +173,13 @@ func (m *memory) Subjects(_ context.Context, after string, limit int) ([]store.P
 	return out, nil
 }
 
+func (m *memory) SignedVersion(_ context.Context, signer, name string) (uint64, error) {
+	if signer != acme || name != "billing" {
+		return 0, m.read()
+	}
+	return 9, m.read()
+}
+
 func (m *memory) AllSecrets(_ context.Context, after store.SecretKey, limit int) ([]store.Secret, error) {
 	if err := m.read(); err != nil {
 		return nil, err
@@ -361,14 +368,18 @@ func newMemory(t testing.TB, bad bool) *memory {
 		body := fmt.Sprintf("version = 1\nname = \"billing\"\nallow_simulated = %v\n# %s\n", i == 1, text("a comment"))
 		m.policies = append(m.policies, store.Policy{Workload: digestOf(0), Version: uint64(i + 1), Text: []byte(body), Digest: sha256.Sum256([]byte(body)), At: testNow, By: text("cli")})
 	}
-	m.policies = append(m.policies, store.Policy{Workload: "signer:" + text("acme"), Version: 1, Text: []byte("version = 1\n"), At: testNow, By: text("cli")})
+	signed := fmt.Sprintf("version = 1\n[snp]\nlaunch_digests = []\n[steward]\n[steward.signed]\nsigner = %q\nname = \"billing\"\nmin_version = 4\n", acme)
+	m.policies = append(m.policies, store.Policy{Workload: "signer:" + text(acme+"/billing"), Version: 1, Text: []byte(signed), At: testNow, By: text("cli")})
 	m.secrets = []store.Secret{
 		{SecretKey: store.SecretKey{Workload: digestOf(0), Name: text("api-key")}, Version: 3, Sealed: []byte("sealed-bytes-of-a-secret"), KeyID: "key-id-of-sealing", Policy: m.policies[0].Digest, At: testNow, By: text("cli")},
 		{SecretKey: store.SecretKey{Workload: digestOf(0), Name: text("db-password")}, Version: 1, Sealed: []byte("sealed-bytes-of-a-secret"), Policy: m.policies[1].Digest, At: testNow, By: text("cli")},
 	}
-	m.leases = []store.Lease{{Workload: digestOf(0), Instance: text("00ff"), Until: testNow.Add(time.Hour), Seq: 130}}
+	m.leases = []store.Lease{{Workload: digestOf(0), Instance: text("00ff"), Until: testNow.Add(time.Hour), Seq: 130}, {Workload: "signer:" + acme + "/billing", Instance: "00aa", Until: testNow.Add(time.Hour), Seq: 131}}
 	return m
 }
+
+// acme is a signer's key id.
+var acme = strings.Repeat("ac", 32)
 
 // syntheticVerdicts are verdicts of the library on evidence that the tests made.
 func syntheticVerdicts(t testing.TB, bad bool) []*verdict.Verdict {

@@ -68,6 +68,32 @@ func TestDecisionsPage(t *testing.T) {
 	}
 }
 
+func TestSignerPage(t *testing.T) {
+	f := newFixture(t, false, nil)
+	f.details[4].Record.Signer, f.details[4].Record.SignedName, f.details[4].Record.SignedVersion = acme, "billing", 7
+	a := f.admin(t)
+	list := a.get("/workloads").Body.String()
+	link := "/workloads/signer:" + acme + "%2Fbilling"
+	if !strings.Contains(list, `href="`+link+`"`) {
+		t.Error("the list does not lead to it")
+	}
+	page := a.get(link).Body.String()
+	for _, want := range []string{"billing, signed", acme, "from 4 on", "9 is the highest that was admitted", "00aa"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("does not show %q", want)
+		}
+	}
+	if strings.Contains(page, "SIMULATED") {
+		t.Error("says that it allows simulated evidence, and it does not")
+	}
+	decision := a.get("/decisions/5").Body.String()
+	for _, want := range []string{`href="` + link + `"`, "billing</a> version 7", `href="` + link + `?version=1"`} {
+		if !strings.Contains(decision, want) {
+			t.Errorf("the decision does not show %q", want)
+		}
+	}
+}
+
 func TestWorkloadPage(t *testing.T) {
 	f := newFixture(t, false, nil)
 	page := f.admin(t).get("/workloads/" + digestOf(0)).Body.String()

@@ -33,6 +33,7 @@ type Store interface {
 	PolicyVersion(ctx context.Context, workload string, version uint64) (*store.Policy, error)
 	Policies(ctx context.Context, workload string, limit int) ([]store.Policy, error)
 	Subjects(ctx context.Context, after string, limit int) ([]store.Policy, error)
+	SignedVersion(ctx context.Context, signer, name string) (uint64, error)
 	AllSecrets(ctx context.Context, after store.SecretKey, limit int) ([]store.Secret, error)
 	Certificates(ctx context.Context, f store.CertificateFilter) ([]store.CertificateRow, error)
 	Certificate(ctx context.Context, serial []byte) (*store.CertificateRow, error)

@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/donjon-tee/donjon/attest/policy"
+	"github.com/donjon-tee/donjon/steward/enrol"
 	"github.com/donjon-tee/donjon/steward/store"
 )
 
@@ -24,8 +24,10 @@ type workloadRow struct {
 type workloadsView struct {
 	Rows    []workloadRow
 	Signers []store.Policy
-	More    string // query of the next page
-	Later   bool   // this is not the first page
+	// MoreSigners says that there are some that no page lists.
+	MoreSigners bool
+	More        string // query of the next page
+	Later       bool   // this is not the first page
 }
 
 func (s *site) workloads(w http.ResponseWriter, r *http.Request) {
@@ -58,10 +60,13 @@ func (s *site) workloads(w http.ResponseWriter, r *http.Request) {
 		v.Rows = append(v.Rows, row)
 	}
 	if !v.Later {
-		// signer:<name> sorts behind every sha256:<hex>.
-		if v.Signers, err = s.Store.Subjects(ctx, "signer:", perPage); err != nil {
+		// signer:<key id>/<name> sorts behind every sha256:<hex>.
+		if v.Signers, err = s.Store.Subjects(ctx, enrol.SignerPrefix, perPage+1); err != nil {
 			s.fail(w, r, err)
 			return
+		}
+		if v.MoreSigners = len(v.Signers) > perPage; v.MoreSigners {
+			v.Signers = v.Signers[:perPage]
 		}
 	}
 	s.show(w, r, http.StatusOK, "workloads", page{Title: "Workloads", At: "workloads", Body: v})
@@ -79,8 +84,8 @@ func (s *site) newestPolicy(ctx context.Context, subject string) (*store.Policy,
 // allowsSimulated says so too where the policy cannot be read: too loud rather than
 // too quiet.
 func allowsSimulated(text []byte) bool {
-	p, err := policy.Parse(text)
-	return err != nil || p.AllowSimulated
+	d, err := enrol.ParseDocument(text)
+	return err != nil || d.Policy.AllowSimulated
 }
 
 type secretRow struct {
@@ -88,9 +93,17 @@ type secretRow struct {
 	Releasable bool // under the newest policy
 }
 
+// signedView is what a signer's policy says, and what came of it.
+type signedView struct {
+	Signer, Name string
+	Least        uint64 // version that is admitted; 0: none is
+	Highest      uint64 // that was admitted; 0: none was
+}
+
 type workloadView struct {
 	Subject   string
 	Signer    bool
+	Signed    *signedView     // nil for a digest
 	Workload  *store.Workload // nil for a signer, or where only a policy is known
 	Policy    *store.Policy   // that is shown; nil: none
 	Newest    uint64
@@ -161,14 +174,34 @@ func (s *site) workloadView(ctx context.Context, subject, version string) (*work
 	if v.Secrets, err = s.secretsOf(ctx, subject, newest); err != nil {
 		return nil, err
 	}
-	if v.Signer {
-		return v, nil
-	}
 	if v.Leases, err = s.Store.Leases(ctx, subject, v.Now); err != nil {
 		return nil, err
 	}
+	if v.Signer {
+		v.Signed, err = s.signed(ctx, subject, v.Policy)
+		return v, err
+	}
 	v.All = filter{Workload: subject}.query(0)
 	v.Decisions, err = s.Store.Decisions(ctx, store.DecisionFilter{Workload: subject, Limit: 10})
+	return v, err
+}
+
+func (s *site) signed(ctx context.Context, subject string, p *store.Policy) (*signedView, error) {
+	signer, name, ok := enrol.SplitSigner(subject)
+	if !ok {
+		return &signedView{}, nil
+	}
+	v := &signedView{Signer: signer, Name: name}
+	if p != nil {
+		if d, err := enrol.ParseDocument(p.Text); err == nil && d.Grant.Signed != nil {
+			v.Least = d.Grant.Signed.MinVersion
+		}
+	}
+	if signer == "" || name == "" {
+		return v, nil
+	}
+	var err error
+	v.Highest, err = s.Store.SignedVersion(ctx, signer, name)
 	return v, err
 }
 

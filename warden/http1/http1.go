@@ -1,6 +1,6 @@
-// Package http1 is the little of HTTP/1.1 (RFC 9112) that a Keep speaks to its
-// Steward: a POST of a body in memory and its answer, one after another on one
-// connection. net/http would be measured in every Keep, and reads far more than
+// Package http1 is the little of HTTP/1.1 (RFC 9112) that a Keep speaks: to its
+// Steward a POST of a body in memory and its answer, one after another on one
+// connection, and to a client that asks for evidence one answer. net/http would be measured in every Keep, and reads far more than
 // this: what is not needed is refused here, and everything has a bound. Deadlines
 // are the connection's.
 package http1
@@ -91,8 +91,9 @@ func read(r *bufio.Reader, most int) (Response, error) {
 
 // head reads lines of what is not the body, in all no more than left bytes.
 type head struct {
-	r    *bufio.Reader
-	left int
+	r      *bufio.Reader
+	left   int
+	broken bool // the connection is: an error is its own, not the head's
 }
 
 // line gives the next line without its CR LF.
@@ -101,6 +102,7 @@ func (h *head) line() (string, error) {
 	for {
 		c, err := h.r.ReadByte()
 		if err != nil {
+			h.broken = true
 			return "", cut(err)
 		}
 		if h.left--; h.left < 0 {

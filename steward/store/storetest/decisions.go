@@ -232,22 +232,6 @@ func testLeaseRace(t *testing.T, f func(store.Options) store.Store) {
 	equal(t, "instances", won.Load(), 3)
 }
 
-func testSigner(t *testing.T, f func(store.Options) store.Store) {
-	s, ctx := open(t, f), context.Background()
-	signed := func(n int, name string, v uint64) error {
-		d := Admitted(n, T0)
-		d.Signer = &store.SignerMark{Signer: "key:1", Name: name, Version: v}
-		_, err := s.Decide(ctx, d)
-		return err
-	}
-	ok(t, signed(1, "a", 5))
-	want(t, signed(2, "a", 4), store.ErrDowngrade)
-	ok(t, signed(3, "a", 5))
-	ok(t, signed(4, "a", 7))
-	want(t, signed(5, "a", 6), store.ErrDowngrade)
-	ok(t, signed(6, "b", 1))
-}
-
 func testPurge(t *testing.T, f func(store.Options) store.Store) {
 	s, ctx := open(t, f), context.Background()
 	for i := range 5 {

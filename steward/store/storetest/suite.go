@@ -20,6 +20,8 @@ func Run(t *testing.T, fresh Fresh) {
 		"lease":              testLease,
 		"lease-race":         testLeaseRace,
 		"signer":             testSigner,
+		"signer-race":        testSignerRace,
+		"signer-standing":    testSignerStanding,
 		"standing":           testStanding,
 		"purge":              testPurge,
 		"epoch":              testEpoch,

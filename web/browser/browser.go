@@ -1,4 +1,7 @@
-package web
+// Package browser drives a headless Chromium for the tests of web pages, and looks at a
+// page as people do: with the keyboard, on a phone, in light and dark. Tests alone
+// import it.
+package browser
 
 import (
 	"bufio"
@@ -15,10 +18,10 @@ import (
 	"time"
 )
 
-// browser drives a headless Chromium through the DevTools protocol: messages in JSON,
-// each ended by a zero byte, over the pipes 3 and 4.
-type browser struct {
-	t       *testing.T
+// Browser is a headless Chromium, driven through the DevTools protocol: messages in
+// JSON, each ended by a zero byte, over the pipes 3 and 4.
+type Browser struct {
+	T       *testing.T // whose the next steps are
 	to      io.Writer
 	session string
 
@@ -45,7 +48,24 @@ type message struct {
 // patience is how long the browser may take for anything.
 const patience = time.Minute
 
-func newBrowser(t *testing.T) *browser {
+// Options are what a browser is told beforehand.
+type Options struct {
+	// CA is a PEM file: the authorities trusted beside those that the browser comes with.
+	// "": certificates are not looked at.
+	CA string
+	// Hosts is where names lead, in the browser's own form: "MAP name address, …".
+	Hosts string
+}
+
+// New starts one that does not look at certificates, for as long as t runs. Where there
+// is none the test skips.
+func New(t *testing.T) *Browser {
+	t.Helper()
+	return Start(t, Options{})
+}
+
+// Start is New with options.
+func Start(t *testing.T, o Options) *Browser {
 	t.Helper()
 	var path string
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "chrome"} {
@@ -69,10 +89,15 @@ func newBrowser(t *testing.T) *browser {
 	if err != nil {
 		t.Fatal(err)
 	}
+	trust := "--ignore-certificate-errors"
+	if o.CA != "" {
+		trust = "--no-default-browser-check"
+		trustAuthority(t, profile, o.CA)
+	}
 	var stderr bytes.Buffer
 	// The sandbox cannot be had as root, and what is shown here is our own.
 	cmd := exec.Command(path, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-extensions",
-		"--disable-background-networking", "--disable-component-update", "--ignore-certificate-errors", "--hide-scrollbars", "--remote-debugging-pipe",
+		"--disable-background-networking", "--disable-component-update", trust, "--host-resolver-rules="+o.Hosts, "--hide-scrollbars", "--remote-debugging-pipe",
 		"--user-data-dir="+profile, "about:blank")
 	cmd.ExtraFiles, cmd.Stderr = []*os.File{in, out}, &stderr
 	cmd.Env = append(os.Environ(), "HOME="+profile)
@@ -81,7 +106,7 @@ func newBrowser(t *testing.T) *browser {
 	}
 	in.Close()
 	out.Close()
-	b := &browser{t: t, to: toBrowser, waiting: map[int]chan message{}, events: map[string]int{}}
+	b := &Browser{T: t, to: toBrowser, waiting: map[int]chan message{}, events: map[string]int{}}
 	b.arrived = sync.NewCond(&b.mu)
 	done := make(chan struct{})
 	go func() { defer close(done); b.listen(fromBrowser) }()
@@ -105,19 +130,37 @@ func newBrowser(t *testing.T) *browser {
 	var target struct {
 		TargetID string `json:"targetId"`
 	}
-	b.call("Target.createTarget", map[string]any{"url": "about:blank"}, &target)
+	b.Call("Target.createTarget", map[string]any{"url": "about:blank"}, &target)
 	var s struct {
 		SessionID string `json:"sessionId"`
 	}
-	b.call("Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &s)
+	b.Call("Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &s)
 	b.session = s.SessionID
 	for _, m := range []string{"Page.enable", "Runtime.enable", "Log.enable", "DOM.enable"} {
-		b.call(m, nil, nil)
+		b.Call(m, nil, nil)
 	}
 	return b
 }
 
-func (b *browser) listen(r io.Reader) {
+// trustAuthority puts an authority into the data base that a user's Chromium reads.
+func trustAuthority(t *testing.T, home, pem string) {
+	t.Helper()
+	tool, err := exec.LookPath("certutil")
+	if err != nil {
+		t.Skip("no certutil here (libnss3-tools, see docs/testing.md): no browser was told to trust an authority")
+	}
+	db := filepath.Join(home, ".pki", "nssdb")
+	if err := os.MkdirAll(db, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"-N", "--empty-password"}, {"-A", "-n", "test", "-t", "C,,", "-i", pem}} {
+		if out, err := exec.Command(tool, append([]string{"-d", "sql:" + db}, args...)...).CombinedOutput(); err != nil {
+			t.Fatalf("certutil: %v\n%s", err, out)
+		}
+	}
+}
+
+func (b *Browser) listen(r io.Reader) {
 	in := bufio.NewReaderSize(r, 1<<16)
 	for {
 		raw, err := in.ReadBytes(0)
@@ -150,7 +193,7 @@ func (b *browser) listen(r io.Reader) {
 }
 
 // note keeps what a page complained about.
-func (b *browser) note(m message) {
+func (b *Browser) note(m message) {
 	var p struct {
 		Type  string `json:"type"`
 		Entry struct {
@@ -166,8 +209,8 @@ func (b *browser) note(m message) {
 	}
 }
 
-// complaints gives and forgets what pages complained about.
-func (b *browser) complaints() []string {
+// Complaints gives and forgets what pages complained about.
+func (b *Browser) Complaints() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	out := b.trouble
@@ -175,13 +218,14 @@ func (b *browser) complaints() []string {
 	return out
 }
 
-func (b *browser) call(method string, params, result any) {
-	b.t.Helper()
+// Call calls a method of DevTools in the page and reads its result, where one is wanted.
+func (b *Browser) Call(method string, params, result any) {
+	b.T.Helper()
 	m := message{Method: method, SessionID: b.session}
 	if params != nil {
 		raw, err := json.Marshal(params)
 		if err != nil {
-			b.t.Fatal(err)
+			b.T.Fatal(err)
 		}
 		m.Params = raw
 	}
@@ -189,7 +233,7 @@ func (b *browser) call(method string, params, result any) {
 	b.mu.Lock()
 	if b.gone != nil {
 		b.mu.Unlock()
-		b.t.Fatalf("%s: chromium has gone: %v", method, b.gone)
+		b.T.Fatalf("%s: chromium has gone: %v", method, b.gone)
 	}
 	b.next++
 	m.ID = b.next
@@ -197,32 +241,32 @@ func (b *browser) call(method string, params, result any) {
 	b.mu.Unlock()
 	raw, err := json.Marshal(m)
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
 	if _, err := b.to.Write(append(raw, 0)); err != nil {
-		b.t.Fatalf("%s: %v", method, err)
+		b.T.Fatalf("%s: %v", method, err)
 	}
 	select {
 	case a, ok := <-answer:
 		if !ok {
-			b.t.Fatalf("%s: chromium has gone", method)
+			b.T.Fatalf("%s: chromium has gone", method)
 		}
 		if a.Error != nil {
-			b.t.Fatalf("%s: %s", method, a.Error.Message)
+			b.T.Fatalf("%s: %s", method, a.Error.Message)
 		}
 		if result != nil {
 			if err := json.Unmarshal(a.Result, result); err != nil {
-				b.t.Fatalf("%s: %v", method, err)
+				b.T.Fatalf("%s: %v", method, err)
 			}
 		}
 	case <-time.After(patience):
-		b.t.Fatalf("%s: no answer within %v", method, patience)
+		b.T.Fatalf("%s: no answer within %v", method, patience)
 	}
 }
 
-// loads waits for the page that action leads to.
-func (b *browser) loads(action func()) {
-	b.t.Helper()
+// Loads waits for the page that action leads to.
+func (b *Browser) Loads(action func()) {
+	b.T.Helper()
 	b.mu.Lock()
 	before := b.events["Page.loadEventFired"]
 	b.mu.Unlock()
@@ -234,21 +278,22 @@ func (b *browser) loads(action func()) {
 	defer b.mu.Unlock()
 	for b.events["Page.loadEventFired"] == before {
 		if b.gone != nil || time.Since(start) >= patience {
-			b.t.Fatalf("no page came within %v: %v", patience, b.gone)
+			b.T.Fatalf("no page came within %v: %v", patience, b.gone)
 		}
 		b.arrived.Wait()
 	}
 }
 
-func (b *browser) open(url string) {
-	b.t.Helper()
-	b.loads(func() { b.call("Page.navigate", map[string]any{"url": url}, nil) })
+// Open opens a page and waits for it.
+func (b *Browser) Open(url string) {
+	b.T.Helper()
+	b.Loads(func() { b.Call("Page.navigate", map[string]any{"url": url}, nil) })
 }
 
-// eval evaluates an expression in the page. DevTools is not bound by the page's
+// Eval evaluates an expression in the page. DevTools is not bound by the page's
 // policy.
-func (b *browser) eval(expression string, result any) {
-	b.t.Helper()
+func (b *Browser) Eval(expression string, result any) {
+	b.T.Helper()
 	var r struct {
 		Result struct {
 			Value json.RawMessage `json:"value"`
@@ -260,27 +305,28 @@ func (b *browser) eval(expression string, result any) {
 			} `json:"exception"`
 		} `json:"exceptionDetails"`
 	}
-	b.call("Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true, "awaitPromise": true}, &r)
+	b.Call("Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true, "awaitPromise": true}, &r)
 	if r.ExceptionDetails != nil {
-		b.t.Fatalf("%s: %s %s", expression, r.ExceptionDetails.Text, r.ExceptionDetails.Exception.Description)
+		b.T.Fatalf("%s: %s %s", expression, r.ExceptionDetails.Text, r.ExceptionDetails.Exception.Description)
 	}
 	if result != nil {
 		if err := json.Unmarshal(r.Result.Value, result); err != nil {
-			b.t.Fatalf("%s: %v", expression, err)
+			b.T.Fatalf("%s: %v", expression, err)
 		}
 	}
 }
 
-func (b *browser) text() string {
-	b.t.Helper()
+// Text is what the page shows.
+func (b *Browser) Text() string {
+	b.T.Helper()
 	var s string
-	b.eval("document.body.innerText", &s)
+	b.Eval("document.body.innerText", &s)
 	return s
 }
 
-// key presses a key, as the keyboard does.
-func (b *browser) key(name string) {
-	b.t.Helper()
+// Key presses a key, as the keyboard does.
+func (b *Browser) Key(name string) {
+	b.T.Helper()
 	keys := map[string]struct {
 		code int
 		text string
@@ -290,32 +336,33 @@ func (b *browser) key(name string) {
 	if name == "Space" {
 		down["key"] = " "
 	}
-	b.call("Input.dispatchKeyEvent", down, nil)
-	b.call("Input.dispatchKeyEvent", map[string]any{"type": "keyUp", "key": down["key"], "code": name, "windowsVirtualKeyCode": k.code}, nil)
+	b.Call("Input.dispatchKeyEvent", down, nil)
+	b.Call("Input.dispatchKeyEvent", map[string]any{"type": "keyUp", "key": down["key"], "code": name, "windowsVirtualKeyCode": k.code}, nil)
 }
 
-func (b *browser) screen(width, height int, scheme string) {
-	b.t.Helper()
-	b.call("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}, nil)
-	b.call("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}}, nil)
+// Screen sets the size of the window and the colour scheme, light or dark.
+func (b *Browser) Screen(width, height int, scheme string) {
+	b.T.Helper()
+	b.Call("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}, nil)
+	b.Call("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}}, nil)
 }
 
-// shot takes a picture of what the window shows. With DONJON_WEB_SHOTS it is of the
+// Shot takes a picture of what the window shows. With DONJON_WEB_SHOTS it is of the
 // whole page and is kept in that folder, for people to look at.
-func (b *browser) shot(name string) []byte {
-	b.t.Helper()
+func (b *Browser) Shot(name string) []byte {
+	b.T.Helper()
 	var r struct {
 		Data string `json:"data"`
 	}
 	dir := os.Getenv("DONJON_WEB_SHOTS")
-	b.call("Page.captureScreenshot", map[string]any{"format": "png", "captureBeyondViewport": dir != ""}, &r)
+	b.Call("Page.captureScreenshot", map[string]any{"format": "png", "captureBeyondViewport": dir != ""}, &r)
 	png, err := base64.StdEncoding.DecodeString(r.Data)
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
 	if dir != "" {
 		if err := os.WriteFile(filepath.Join(dir, name+".png"), png, 0o644); err != nil {
-			b.t.Fatal(err)
+			b.T.Fatal(err)
 		}
 	}
 	return png
