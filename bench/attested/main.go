@@ -23,6 +23,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/donjon-tee/donjon/attest/atls"
@@ -45,15 +46,11 @@ func run(args []string) error {
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
-	l, err := net.Listen("tcp", *listen)
-	if err != nil {
-		return err
-	}
 	switch fs.Arg(0) {
 	case "serve":
-		return serve(l, *state)
+		return serve(*listen, *state)
 	case "proxy":
-		return proxy(l, *to)
+		return proxy(*listen, *to)
 	}
 	return fmt.Errorf("found %q, wanted serve or proxy", fs.Args())
 }
@@ -62,7 +59,11 @@ func run(args []string) error {
 var copies = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 
 // proxy carries each local connection over a TLS connection of its own.
-func proxy(l net.Listener, to string) error {
+func proxy(listen, to string) error {
+	l, err := net.Listen("tcp", listen)
+	if err != nil {
+		return err
+	}
 	cfg := &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13, SessionTicketsDisabled: true}
 	for {
 		local, err := l.Accept()
@@ -103,9 +104,20 @@ type prover struct {
 	key      [32]byte
 	instance [16]byte
 	workload [32]byte
+
+	count, nanos atomic.Int64 // of the reports made
 }
 
-func (p *prover) Prove(_ context.Context, nonce, exporter []byte) (atls.Proof, error) {
+// Prove implements atls.Prover, and counts and times itself.
+func (p *prover) Prove(ctx context.Context, nonce, exporter []byte) (atls.Proof, error) {
+	begin := time.Now()
+	out, err := p.prove(nonce, exporter)
+	p.count.Add(1)
+	p.nanos.Add(int64(time.Since(begin)))
+	return out, err
+}
+
+func (p *prover) prove(nonce, exporter []byte) (atls.Proof, error) {
 	claims, err := evidence.Claims{PubkeyHash: p.key, Nonce: nonce, WorkloadDigest: p.workload,
 		Purpose: evidence.PurposeConnect, Instance: p.instance, TLSExporter: exporter}.Encode()
 	if err != nil {
@@ -121,9 +133,13 @@ func (p *prover) Prove(_ context.Context, nonce, exporter []byte) (atls.Proof, e
 
 // serve answers clients, attested where they ask for it: 'd' and a size for so many
 // bytes, 'u' and a size for so many bytes of theirs and one byte then, 'i' for an 'i'
-// and silence.
-func serve(l net.Listener, dir string) error {
-	s, cfg, err := identity(dir)
+// and silence, 'r' for how many reports were made and in how many nanoseconds.
+func serve(listen, dir string) error {
+	s, cfg, err := identity(dir) // before it listens: the processor may have to be made
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", listen)
 	if err != nil {
 		return err
 	}
@@ -144,15 +160,20 @@ func serve(l net.Listener, dir string) error {
 					return
 				}
 			}
-			answer(conn)
+			answer(conn, s.Prover.(*prover))
 		}()
 	}
 }
 
-func answer(conn *tls.Conn) {
+func answer(conn *tls.Conn, p *prover) {
 	var q [9]byte
 	r := bufio.NewReaderSize(conn, 16)
 	if _, err := io.ReadFull(r, q[:1]); err != nil {
+		return
+	}
+	if q[0] == 'r' {
+		b := binary.BigEndian.AppendUint64(nil, uint64(p.count.Load()))
+		_, _ = conn.Write(binary.BigEndian.AppendUint64(b, uint64(p.nanos.Load())))
 		return
 	}
 	if q[0] == 'i' {

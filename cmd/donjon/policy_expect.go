@@ -83,12 +83,12 @@ func (a *app) expectation(f expectFlags) (*expectation, error) {
 		if err != nil {
 			return nil, err
 		}
-		if e.workload, err = hex.DecodeString(strings.TrimPrefix(w.digest, "sha256:")); err != nil {
+		if e.workload, err = hex.DecodeString(strings.TrimPrefix(w.subject, "sha256:")); err != nil {
 			return nil, err
 		}
-		e.named = w.digest
+		e.named = w.subject
 		if w.name != "" {
-			e.named = fmt.Sprintf("%q, %s", w.name, w.digest)
+			e.named = fmt.Sprintf("%q, %s", w.name, w.subject)
 		}
 	}
 	var tees, words []string
