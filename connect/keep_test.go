@@ -30,7 +30,7 @@ import (
 // A keep is a server that proves itself with simulated silicon. What comes behind the
 // attestation is serve's.
 type keep struct {
-	t         *testing.T
+	t         testing.TB
 	addr      string
 	silicon   *silicon.Silicon
 	guest     *silicon.Guest
@@ -53,7 +53,7 @@ var silicons = sync.OnceValues(func() (*silicon.Silicon, error) {
 	return silicon.Open(dir)
 })
 
-func newKeep(t *testing.T, serve func(*tls.Conn)) *keep {
+func newKeep(t testing.TB, serve func(*tls.Conn)) *keep {
 	t.Helper()
 	s, err := silicons()
 	if err != nil {

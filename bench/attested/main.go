@@ -133,7 +133,8 @@ func (p *prover) prove(nonce, exporter []byte) (atls.Proof, error) {
 
 // serve answers clients, attested where they ask for it: 'd' and a size for so many
 // bytes, 'u' and a size for so many bytes of theirs and one byte then, 'i' for an 'i'
-// and silence, 'r' for how many reports were made and in how many nanoseconds.
+// and silence, 'r' for how many reports were made and in how many nanoseconds,
+// 'e' and a size for an exchange of as many bytes as an attestation has, and then again.
 func serve(listen, dir string) error {
 	s, cfg, err := identity(dir) // before it listens: the processor may have to be made
 	if err != nil {
@@ -165,6 +166,13 @@ func serve(listen, dir string) error {
 	}
 }
 
+// The messages of donjon-attest/1 around the evidence, in bytes.
+const (
+	requestSize = 46
+	acceptSize  = 6
+	maxEvidence = 1 << 20
+)
+
 func answer(conn *tls.Conn, p *prover) {
 	var q [9]byte
 	r := bufio.NewReaderSize(conn, 16)
@@ -185,6 +193,19 @@ func answer(conn *tls.Conn, p *prover) {
 		return
 	}
 	n := int64(binary.BigEndian.Uint64(q[1:]))
+	if q[0] == 'e' {
+		var accepted [acceptSize]byte
+		if _, err := io.CopyN(io.Discard, r, requestSize-int64(len(q))); err != nil || n > maxEvidence {
+			return
+		}
+		if _, err := conn.Write(make([]byte, n)); err != nil {
+			return
+		}
+		if _, err := io.ReadFull(r, accepted[:]); err == nil {
+			answer(conn, p)
+		}
+		return
+	}
 	b := copies.Get().(*[64 << 10]byte)
 	defer copies.Put(b)
 	if q[0] == 'd' {
