@@ -55,8 +55,11 @@ deps:
 		echo "apt-get failed: tests that need what is missing skip"; \
 		{ $(CHROMIUM); } >/dev/null || { apt-get update -q; DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends chromium; } || \
 		echo "no chromium: the Steward's pages and the verifier page are not tried in a browser"; \
+		command -v maude >/dev/null || { apt-get update -q; DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends maude; } || \
+		echo "no maude: the model of the attested connection is not explored"; \
 	else \
 		{ $(CHROMIUM); } >/dev/null || echo "missing: chromium, without which these tests skip: the pages in a browser (steward/web, web/verifier)"; \
+		command -v maude >/dev/null || echo "missing: maude, without which this test skips: the model of the attested connection (attest/atls)"; \
 		for p in $(PACKAGES); do \
 			case $$p in \
 			clang|lld|wasi-libc|libclang-*) what="C guests (engine, examples, bench/guests, e2e)";; \

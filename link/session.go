@@ -25,7 +25,7 @@ const (
 	maxPendingHard = 2 << 20
 	// acceptBacklog is how many streams opened by the other side may wait for
 	// Accept; more are reset as busy.
-	acceptBacklog = 256
+	acceptBacklog = MaxStreams
 )
 
 // A Session multiplexes streams over one channel. Its methods may be used from
@@ -44,7 +44,8 @@ type Session struct {
 
 	fd      int // the channel's descriptor, non-blocking
 	loop    loop
-	joining []*relay // for the loop to take up; under mu
+	joining []*relay  // for the loop to take up; under mu
+	cutting []*Stream // whose relays the loop ends; under mu
 	unsent  atomic.Int64
 	waiting atomic.Int64
 

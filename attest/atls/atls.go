@@ -13,6 +13,7 @@
 //
 // A refusal is a *verdict.Error, which has every check. Evidence is judged by
 // attest.Verifier, next door; what a Keep proves itself with is the caller's Prover.
+// The errors are in errors.go.
 package atls
 
 import (
@@ -49,6 +50,10 @@ const NonceSize = 32
 // DefaultTimeout bounds handshake and attestation together.
 const DefaultTimeout = 30 * time.Second
 
+// DefaultMaxAge is how long a connection may be used after its verdict: certificates
+// are revoked and levels fall while it stands.
+const DefaultMaxAge = 24 * time.Hour
+
 // Exporter is the value that binds a proof of one end to this connection.
 func Exporter(s *tls.ConnectionState, nonce []byte, of Role) ([]byte, error) {
 	if s.Version != tls.VersionTLS13 {
@@ -59,41 +64,6 @@ func Exporter(s *tls.ConnectionState, nonce []byte, of Role) ([]byte, error) {
 	}
 	context := append(append([]byte{}, nonce...), of...)
 	return s.ExportKeyingMaterial(ExporterLabel, context, ExporterSize)
-}
-
-// A RemoteError is the other end's refusal of this one.
-type RemoteError struct {
-	Code string // one of the Refuse constants, or another of up to 32 bytes
-	Text string // hostile: up to 1,024 bytes
-}
-
-func (e *RemoteError) Error() string {
-	return fmt.Sprintf("atls: the other end refuses (%s): %s", verdict.Escape(e.Code), verdict.Escape(e.Text))
-}
-
-// The codes of a refusal on the wire.
-const (
-	RefuseBusy      = "busy"      // too many proofs are asked for: again later
-	RefuseMalformed = "malformed" // a message that is not in its form, or not its turn
-	RefuseVerdict   = "verdict"   // the evidence is not admitted
-	RefuseEvidence  = "evidence"  // evidence is wanted, and this end has none
-	RefuseInternal  = "internal"  // no proof could be made
-)
-
-// ErrBusy is what a RemoteError with the code busy is.
-var ErrBusy = errors.New("atls: the Keep is busy")
-
-// Is makes errors.Is(err, ErrBusy) work.
-func (e *RemoteError) Is(target error) bool { return target == ErrBusy && e.Code == RefuseBusy }
-
-// A Conn is an attested connection.
-type Conn struct {
-	*tls.Conn
-	// Verdict is about the other end; nil where it did not prove itself, as a client
-	// of a Keep need not.
-	Verdict *verdict.Verdict
-	// Since is when the other end was judged.
-	Since time.Time
 }
 
 // notSpoken is the verdict on a peer that does not speak the protocol at all: nothing

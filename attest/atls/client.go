@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/donjon-tee/donjon/attest"
@@ -42,7 +43,10 @@ type Config struct {
 	Judge func(ctx context.Context, p Proof, o attest.Options) (*verdict.Verdict, error)
 	// Timeout bounds handshake and attestation; 0: DefaultTimeout.
 	Timeout time.Duration
-	// Time is the clock; nil: time.Now.
+	// MaxAge is how long a connection may be used after the verdict; then it is closed,
+	// and says ErrAged. 0: DefaultMaxAge.
+	MaxAge time.Duration
+	// Time is the clock that verdicts are made by; nil: time.Now.
 	Time func() time.Time
 
 	// Certificate is shown to a server that asks for one; nil: none is.
@@ -89,26 +93,41 @@ func (c *Config) TLS() *tls.Config {
 
 // Client makes an attested connection of raw. On an error raw is closed. Errors:
 // *verdict.Error (the other end is not admitted, or does not speak the protocol),
-// *RemoteError (it refuses this end), others where the connection breaks.
+// *RemoteError (it refuses this end), others where the connection breaks or takes too
+// long.
 func (c *Config) Client(ctx context.Context, raw net.Conn) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout())
 	defer cancel()
-	defer stop(ctx, raw)()
-	conn := tls.Client(raw, c.TLS())
-	if err := conn.HandshakeContext(ctx); err != nil {
-		_ = raw.Close()
-		return nil, c.handshakeFailure(ctx, err)
+	free := stop(ctx, raw)
+	conn := tls.Client(uncut{raw}, c.TLS())
+	v, err := c.connect(ctx, conn)
+	if !free() && err == nil {
+		err = ctx.Err()
 	}
-	out, err := c.attest(ctx, conn)
 	if err != nil {
-		_ = conn.Close()
+		hangUp(ctx, conn, raw)
 		return nil, late(ctx, err)
 	}
-	return out, raw.SetDeadline(time.Time{})
+	return newConn(conn, v, c.MaxAge), nil
 }
 
-// attest is the protocol behind the handshake, the client's part.
-func (c *Config) attest(ctx context.Context, conn *tls.Conn) (*Conn, error) {
+// connect is the client's part, the handshake first.
+func (c *Config) connect(ctx context.Context, conn *tls.Conn) (*verdict.Verdict, error) {
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return nil, c.handshakeFailure(err)
+	}
+	v, err := c.attest(ctx, conn)
+	switch {
+	case errors.Is(err, ErrMalformed): // it negotiates the protocol and says something else
+		return nil, notSpoken(c.now(), err.Error())
+	case alerted(err): // as where it demands a client's certificate
+		return nil, fmt.Errorf("atls: TLS ended before a verdict: %w", err)
+	}
+	return v, err
+}
+
+// attest is the client's part behind the handshake.
+func (c *Config) attest(ctx context.Context, conn *tls.Conn) (*verdict.Verdict, error) {
 	s := conn.ConnectionState()
 	if s.NegotiatedProtocol != Protocol || s.DidResume || len(s.PeerCertificates) == 0 {
 		return nil, notSpoken(c.now(), fmt.Sprintf("the server chose the protocol %q", s.NegotiatedProtocol))
@@ -120,11 +139,11 @@ func (c *Config) attest(ctx context.Context, conn *tls.Conn) (*Conn, error) {
 	}
 	k, body, err := read(conn, kindEvidence)
 	if err != nil {
-		return nil, c.unread(err)
+		return nil, err
 	}
 	theirs, err := decodeProof(k, body)
 	if err != nil {
-		return nil, c.unread(err)
+		return nil, err
 	}
 	v, err := c.judge(ctx, &s, theirs, nonce, RoleServer)
 	if err != nil {
@@ -132,7 +151,7 @@ func (c *Config) attest(ctx context.Context, conn *tls.Conn) (*Conn, error) {
 		return nil, err
 	}
 	if theirs.Nonce == nil {
-		return &Conn{conn, v, v.At}, write(conn, kindAccept, accept{})
+		return v, write(conn, kindAccept, accept{})
 	}
 	if c.Prover == nil || c.Certificate == nil {
 		_ = write(conn, kindRefuse, refusal{Code: RefuseEvidence, Text: "this client is not a Keep"})
@@ -141,11 +160,10 @@ func (c *Config) attest(ctx context.Context, conn *tls.Conn) (*Conn, error) {
 	if err := prove(ctx, c.Prover, conn, &s, theirs.Nonce, RoleClient, kindProof, nil); err != nil {
 		return nil, err
 	}
-	k, body, err = read(conn, kindAccept)
-	if err != nil {
-		return nil, c.unread(err)
+	if _, body, err = read(conn, kindAccept); err != nil {
+		return nil, err
 	}
-	return &Conn{conn, v, v.At}, decode(body, &accept{})
+	return v, decode(body, &accept{})
 }
 
 // judge appraises the other end's proof for this connection.
@@ -154,9 +172,12 @@ func (c *Config) judge(ctx context.Context, s *tls.ConnectionState, p proof, non
 	if err != nil {
 		return nil, err
 	}
+	if len(s.PeerCertificates) == 0 {
+		return nil, notSpoken(c.now(), "the other end shows no key")
+	}
 	o := c.Options
 	o.At, o.Nonce, o.Purpose = c.now(), nonce, evidence.PurposeConnect
-	o.Channel = &attest.Channel{Exporter: exporter, SPKI: s.PeerCertificates[0].RawSubjectPublicKeyInfo, Instance: c.Instance}
+	o.Channel = &attest.Channel{Exporter: exporter, SPKI: s.PeerCertificates[0].RawSubjectPublicKeyInfo, Instance: c.Instance, Certificates: s.PeerCertificates}
 	if c.Certificate != nil {
 		if o.Channel.Own, err = publicKey(c.Certificate); err != nil {
 			return nil, err
@@ -173,7 +194,19 @@ func (c *Config) judge(ctx context.Context, s *tls.ConnectionState, p proof, non
 	default:
 		v = new(attest.Verifier).Verify(p.Evidence, o)
 	}
-	return v, v.Err()
+	if v == nil {
+		return nil, errors.New("atls: the judge gives no verdict")
+	}
+	if err := v.Err(); err != nil {
+		return v, err
+	}
+	// Whoever judges: nothing is admitted whose binding to this connection was not seen.
+	for _, code := range []verdict.Code{verdict.ChannelBinding, verdict.KeyBinding} {
+		if !slices.ContainsFunc(v.Checks, func(k verdict.Check) bool { return k.Code == code && k.Status == verdict.Passed }) {
+			return nil, fmt.Errorf("atls: the judge did not look at %s", code)
+		}
+	}
+	return v, nil
 }
 
 // prove sends this end's proof.
@@ -194,47 +227,41 @@ func prove(ctx context.Context, by Prover, conn *tls.Conn, s *tls.ConnectionStat
 	return write(conn, as, proof{Evidence: p.Evidence, Signature: p.Signature, Nonce: ask})
 }
 
-// unread turns what is no proof into a verdict: a server that negotiates the protocol
-// and says something else is not genuine.
-func (c *Config) unread(err error) error {
-	if errors.Is(err, errMalformed) {
-		return notSpoken(c.now(), err.Error())
-	}
-	return err
-}
-
 // handshakeFailure tells a server that does not speak the protocol from one that
-// cannot be reached.
-func (c *Config) handshakeFailure(ctx context.Context, err error) error {
-	var alert tls.AlertError
-	var record tls.RecordHeaderError
+// cannot be reached. A Keep has no reason to answer with an alert.
+func (c *Config) handshakeFailure(err error) error {
+	var n net.Error
 	switch {
-	case ctx.Err() != nil:
-		return late(ctx, err)
-	case errors.As(err, &alert), errors.As(err, &record):
-		return notSpoken(c.now(), err.Error())
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	case alerted(err):
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &n), errors.Is(err, io.ErrClosedPipe),
+		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("atls: the connection ended in the handshake: %w", err)
 	}
-	var n net.Error
-	if errors.As(err, &n) {
-		return fmt.Errorf("atls: %w", err)
-	}
-	return notSpoken(c.now(), err.Error()) // crypto/tls's own refusals: version, parameters
+	return notSpoken(c.now(), err.Error())
 }
 
 // late says of an error that follows from a deadline that it does.
 func late(ctx context.Context, err error) error {
-	if ctx.Err() == nil {
+	var judged *verdict.Error
+	if ctx.Err() == nil || errors.As(err, &judged) {
 		return err
 	}
 	return fmt.Errorf("atls: no proof within the time allowed: %w", ctx.Err())
 }
 
-// stop unblocks reads and writes of raw once ctx ends. The function it gives ends that.
-func stop(ctx context.Context, raw net.Conn) func() {
-	end := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
-	return func() { end() }
+// stop unblocks reads and writes of raw once ctx ends. The function it gives says
+// whether that has not happened, and will not.
+func stop(ctx context.Context, raw net.Conn) func() bool {
+	return context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
+}
+
+// hangUp ends a connection that came to nothing: with a close_notify, where there is
+// time for one.
+func hangUp(ctx context.Context, conn *tls.Conn, raw net.Conn) {
+	if ctx.Err() == nil {
+		_ = conn.Close() // at most 5 s
+	}
+	_ = raw.Close()
 }
 
 func publicKey(c *tls.Certificate) ([]byte, error) {

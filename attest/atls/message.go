@@ -3,7 +3,6 @@ package atls
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 
@@ -100,9 +99,6 @@ func write(w io.Writer, k kind, body any) error {
 	return err
 }
 
-// errMalformed wraps what is wrong with a message.
-var errMalformed = errors.New("atls: malformed message")
-
 // read takes one message of a kind that is awaited, or a refusal, which it gives as a
 // *RemoteError.
 func read(r io.Reader, want ...kind) (kind, []byte, error) {
@@ -112,10 +108,10 @@ func read(r io.Reader, want ...kind) (kind, []byte, error) {
 	}
 	k, n := kind(head[0]), binary.BigEndian.Uint32(head[1:])
 	if k != kindRefuse && !bytes.Contains(kinds(want), head[:1]) {
-		return 0, nil, fmt.Errorf("%w: found the type %d, wanted %v", errMalformed, k, want)
+		return 0, nil, fmt.Errorf("%w: found the type %d, wanted %v", ErrMalformed, k, want)
 	}
 	if int64(n) > int64(k.most()) {
-		return 0, nil, fmt.Errorf("%w: type %d with %d bytes, at most %d", errMalformed, k, n, k.most())
+		return 0, nil, fmt.Errorf("%w: type %d with %d bytes, at most %d", ErrMalformed, k, n, k.most())
 	}
 	// Grows with what has come, not with what is said to come.
 	var body bytes.Buffer
@@ -128,7 +124,7 @@ func read(r io.Reader, want ...kind) (kind, []byte, error) {
 			return 0, nil, err
 		}
 		if f.Code == "" || len(f.Code) > maxCode || len(f.Text) > maxText {
-			return 0, nil, fmt.Errorf("%w: a refusal without a code, or with a longer one than is allowed", errMalformed)
+			return 0, nil, fmt.Errorf("%w: a refusal without a code, or with a longer one than is allowed", ErrMalformed)
 		}
 		return 0, nil, &RemoteError{Code: f.Code, Text: f.Text}
 	}
@@ -150,7 +146,7 @@ func decode(b []byte, v any) error {
 		return err
 	}
 	if err := m.Unmarshal(b, v); err != nil {
-		return fmt.Errorf("%w: %v", errMalformed, err)
+		return fmt.Errorf("%w: %v", ErrMalformed, err)
 	}
 	e, err := encoding()
 	if err != nil {
@@ -161,7 +157,7 @@ func decode(b []byte, v any) error {
 		return err
 	}
 	if !bytes.Equal(again, b) {
-		return fmt.Errorf("%w: not in its one deterministic form", errMalformed)
+		return fmt.Errorf("%w: not in its one deterministic form", ErrMalformed)
 	}
 	return nil
 }
@@ -172,7 +168,7 @@ func decodeRequest(b []byte) (request, error) {
 		return q, err
 	}
 	if len(q.Nonce) != NonceSize {
-		return q, fmt.Errorf("%w: a nonce of %d bytes, wanted %d", errMalformed, len(q.Nonce), NonceSize)
+		return q, fmt.Errorf("%w: a nonce of %d bytes, wanted %d", ErrMalformed, len(q.Nonce), NonceSize)
 	}
 	return q, nil
 }
@@ -185,11 +181,11 @@ func decodeProof(k kind, b []byte) (proof, error) {
 	}
 	switch n := len(p.Nonce); {
 	case len(p.Evidence) == 0 || len(p.Evidence) > envelope.MaxSize:
-		return p, fmt.Errorf("%w: evidence of %d bytes", errMalformed, len(p.Evidence))
+		return p, fmt.Errorf("%w: evidence of %d bytes", ErrMalformed, len(p.Evidence))
 	case n != 0 && (n != NonceSize || k != kindEvidence):
-		return p, fmt.Errorf("%w: a nonce of %d bytes, wanted %d from a server and none from a client", errMalformed, n, NonceSize)
+		return p, fmt.Errorf("%w: a nonce of %d bytes, wanted %d from a server and none from a client", ErrMalformed, n, NonceSize)
 	case len(p.Signature) > maxAttached:
-		return p, fmt.Errorf("%w: a signature of %d bytes, at most %d", errMalformed, len(p.Signature), maxAttached)
+		return p, fmt.Errorf("%w: a signature of %d bytes, at most %d", ErrMalformed, len(p.Signature), maxAttached)
 	}
 	return p, nil
 }

@@ -6,10 +6,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
-	"net"
 	"slices"
 	"time"
+
+	"github.com/donjon-tee/donjon/attest/verdict"
 )
 
 // A Server is the end that is a Keep.
@@ -31,17 +31,45 @@ func Asked(hello *tls.ClientHelloInfo) bool { return slices.Contains(hello.Suppo
 // configuration for others: the same certificate, TLS 1.3, no resumption.
 func (s *Server) TLS(of *tls.Config) *tls.Config {
 	c := of.Clone()
-	c.MinVersion, c.NextProtos, c.SessionTicketsDisabled = tls.VersionTLS13, []string{Protocol}, true
+	c.MinVersion, c.MaxVersion, c.NextProtos, c.SessionTicketsDisabled = tls.VersionTLS13, 0, []string{Protocol}, true
 	c.GetConfigForClient = nil
-	if s.Peer != nil { // the evidence binds its key, and says who it is
+	if s.Peer != nil && c.ClientAuth < tls.RequireAnyClientCert { // the evidence binds its key, and says who it is
 		c.ClientAuth = tls.RequireAnyClientCert
 	}
 	return c
 }
 
-// Attest is the protocol behind the handshake, the server's part. On an error the
-// caller closes conn. Errors: *verdict.Error where a client that must be a Keep is not
-// admitted, *RemoteError where the client refuses, others where the connection breaks.
+// Offer is a configuration for a server that has both sorts of clients: those that ask
+// for the protocol get TLS(of), the others of. Which one a connection has come to is in
+// its ConnectionState, NegotiatedProtocol.
+func (s *Server) Offer(of *tls.Config) *tls.Config {
+	c := of.Clone()
+	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		its := of
+		if of.GetConfigForClient != nil {
+			chosen, err := of.GetConfigForClient(hello)
+			if err != nil {
+				return nil, err
+			}
+			if chosen != nil {
+				its = chosen
+			}
+		}
+		if Asked(hello) {
+			return s.TLS(its), nil
+		}
+		return its, nil
+	}
+	return c
+}
+
+// Attest is the server's part, the handshake first. On an error the caller closes conn.
+// Errors: *verdict.Error where a client that must be a Keep is not admitted,
+// *RemoteError where the client refuses, ErrNotAsked, ErrMalformed, ErrUnproven, others
+// where the connection breaks or takes too long.
+//
+// A conn whose stream says io.EOF where it ends says so too where it was cut between two
+// records; Listener's say ErrCut.
 func (s *Server) Attest(ctx context.Context, conn *tls.Conn) (*Conn, error) {
 	timeout := s.Timeout
 	if timeout <= 0 {
@@ -49,24 +77,30 @@ func (s *Server) Attest(ctx context.Context, conn *tls.Conn) (*Conn, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	defer stop(ctx, conn.NetConn())()
-	out, err := s.attest(ctx, conn)
-	if errors.Is(err, errMalformed) {
+	free := stop(ctx, conn.NetConn())
+	v, err := s.attest(ctx, conn)
+	if errors.Is(err, ErrMalformed) {
 		_ = write(conn, kindRefuse, refusal{Code: RefuseMalformed, Text: "the message is not in its form"})
+	}
+	if !free() && err == nil {
+		err = ctx.Err()
 	}
 	if err != nil {
 		return nil, late(ctx, err)
 	}
-	return out, conn.SetDeadline(time.Time{})
+	if s.Peer == nil {
+		return newConn(conn, nil, 0), nil
+	}
+	return newConn(conn, v, s.Peer.MaxAge), nil
 }
 
-func (s *Server) attest(ctx context.Context, conn *tls.Conn) (*Conn, error) {
+func (s *Server) attest(ctx context.Context, conn *tls.Conn) (*verdict.Verdict, error) {
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return nil, err
 	}
 	state := conn.ConnectionState()
-	if state.NegotiatedProtocol != Protocol || state.DidResume {
-		return nil, fmt.Errorf("atls: the client asks for %q, not for %s", state.NegotiatedProtocol, Protocol)
+	if state.NegotiatedProtocol != Protocol || state.Version != tls.VersionTLS13 || state.DidResume {
+		return nil, ErrNotAsked
 	}
 	_, body, err := read(conn, kindRequest)
 	if err != nil {
@@ -80,7 +114,7 @@ func (s *Server) attest(ctx context.Context, conn *tls.Conn) (*Conn, error) {
 	if s.Peer != nil {
 		if !q.Attested {
 			_ = write(conn, kindRefuse, refusal{Code: RefuseEvidence, Text: "only Keeps are talked to here: prove what you are"})
-			return nil, errors.New("atls: the client does not prove itself, and must")
+			return nil, ErrUnproven
 		}
 		ask = make([]byte, NonceSize)
 		rand.Read(ask)
@@ -92,7 +126,7 @@ func (s *Server) attest(ctx context.Context, conn *tls.Conn) (*Conn, error) {
 		if _, body, err = read(conn, kindAccept); err != nil {
 			return nil, err
 		}
-		return &Conn{Conn: conn}, decode(body, &accept{})
+		return nil, decode(body, &accept{})
 	}
 	k, body, err := read(conn, kindProof)
 	if err != nil {
@@ -107,32 +141,7 @@ func (s *Server) attest(ctx context.Context, conn *tls.Conn) (*Conn, error) {
 		_ = write(conn, kindRefuse, refusal{Code: RefuseVerdict, Text: "this Keep's policy does not admit the client"})
 		return nil, err
 	}
-	return &Conn{conn, v, v.At}, write(conn, kindAccept, accept{})
-}
-
-// A Listener gives attested connections. Handshakes are made one after the other, in
-// Accept: a server that has many clients calls Attest in goroutines of its own.
-type Listener struct {
-	net.Listener
-	Server *Server
-	Config *tls.Config // what it shows; see Server.TLS
-}
-
-// Accept waits for the next client and attests to it. A client that fails ends that
-// connection alone: the next one is waited for.
-func (l *Listener) Accept() (net.Conn, error) {
-	for {
-		raw, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		conn := tls.Server(raw, l.Server.TLS(l.Config))
-		out, err := l.Server.Attest(context.Background(), conn)
-		if err == nil {
-			return out, nil
-		}
-		_ = raw.Close()
-	}
+	return v, write(conn, kindAccept, accept{})
 }
 
 func leafOf(c *tls.Certificate) (*x509.Certificate, error) {

@@ -129,6 +129,23 @@ func (h *HighWater) Len() int {
 	return len(h.marks)
 }
 
+// Latest is the newest thisUpdate among the revocation lists that are remembered: a
+// time that has come, by the word of a vendor. Zero where there is none.
+func (h *HighWater) Latest() time.Time {
+	var t time.Time
+	if h == nil {
+		return t
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, m := range h.marks {
+		if m.ThisUpdate.After(t) {
+			t = m.ThisUpdate
+		}
+	}
+	return t
+}
+
 // compareNumbers compares decimal numbers; "" is under all.
 func compareNumbers(a, b string) int {
 	number := func(s string) *big.Int {

@@ -40,6 +40,16 @@ type Policy struct {
 	// Workloads are the accepted workload digests, as they stand in the host data.
 	// Absent: none is named, and the check workload is not made.
 	Workloads []Digest `toml:"workloads"`
+	// SameWorkload, SPIFFE and Signers name workloads where no digest can: two that name
+	// each other's would each be part of what the other's is made of (THREATS T13). With
+	// Workloads they are alternatives: one that fits is enough.
+	SameWorkload bool     `toml:"same_workload"`
+	SPIFFE       []string `toml:"spiffe"`
+	Signers      []Signer `toml:"signers"`
+	// PeerRole is the role, of those in its configuration, that the Keep must run in.
+	PeerRole string `toml:"peer_role"`
+	// Time is "host" where a Keep may judge by its host's clock alone. Else absent.
+	Time string `toml:"time"`
 
 	// RequireClaims refuses evidence that comes without the claims of a Keep of Donjon's
 	// (its key, purpose and instance): a bare report is anybody's who has read it.
@@ -259,6 +269,9 @@ func (p *Policy) check() error {
 		if len(d) != 32 {
 			return fmt.Errorf("workloads: found a digest of %d bytes, wanted 32", len(d))
 		}
+	}
+	if err := p.checkPeer(); err != nil {
+		return err
 	}
 	for _, d := range p.SimulatedRoots {
 		if len(d) != 32 {
