@@ -24,9 +24,6 @@ const fullAt = bufferSize - 16<<10
 
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
-// errCut is a connection that ended without its TLS end: what came may be a part.
-var errCut = errors.New("connect: the connection to the Keep was cut: it ended without a close_notify")
-
 // rawConner is a file or socket of the operating system.
 type rawConner interface {
 	SyscallConn() (syscall.RawConn, error)
@@ -108,11 +105,6 @@ func (c *Conn) fromKeep() *source {
 	c.wire.settled = true
 	return &source{raw: c.wire.raw, records: true, read: func(fd int, b []byte) (int, error) {
 		c.wire.fd = fd
-		n, err := c.tls.Read(b)
-		// crypto/tls takes an end between two records for one in order.
-		if err == io.EOF && c.wire.ended || errors.Is(err, io.ErrUnexpectedEOF) {
-			err = errCut
-		}
-		return n, err
+		return c.tls.Read(b)
 	}}
 }

@@ -22,7 +22,7 @@ type Dialer struct {
 	// Address is the Keep's, HOST:PORT.
 	Address string
 	// Config is what is demanded of the Keep, and what is shown to it. Its Timeout
-	// bounds connecting and attesting, and the waiting where the Keep is busy.
+	// bounds connecting and attesting, and the waiting where the Keep is busy. Its MaxAge is not looked at: see Proxy.
 	Config atls.Config
 	// Net connects; its zero value is ready.
 	Net net.Dialer
@@ -44,6 +44,10 @@ func (c *Conn) Close() error { return c.tls.Close() }
 
 // forget lets go of the verdict: it is large, and has been looked at.
 func (c *Conn) forget() { c.Verdict, c.tls.Verdict = nil, nil }
+
+// never is later than any connection lasts: how old one may be is the Proxy's to say,
+// which knows to cut it and not to end it in order.
+const never = 100 * 365 * 24 * time.Hour
 
 // Waits between two tries of a busy Keep.
 const (
@@ -93,6 +97,7 @@ func (d *Dialer) once(ctx context.Context) (*Conn, error) {
 	if cfg.ServerName == "" {
 		cfg.ServerName = host
 	}
+	cfg.MaxAge = never
 	var used *usedKey
 	if cfg.Certificate != nil {
 		key, ok := cfg.Certificate.PrivateKey.(crypto.Signer)

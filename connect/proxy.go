@@ -14,19 +14,18 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/donjon-tee/donjon/attest/atls"
 )
 
 // Defaults of a Proxy.
 const (
-	DefaultMaxAge = 24 * time.Hour
+	DefaultMaxAge = atls.DefaultMaxAge
 	DefaultMost   = 4096
 	// defaultAtOnce: a Keep makes one report after the other, and calls itself busy
 	// where more than this wait.
 	defaultAtOnce = 16
 )
-
-// ErrAge ends a connection whose attestation is too long ago.
-var ErrAge = errors.New("connect: the attestation is older than allowed: connect again")
 
 // A Proxy carries local connections to a Keep.
 type Proxy struct {
@@ -260,7 +259,7 @@ var errGone = errors.New("connect: the local side has gone")
 // both copies both ways, by two goroutines. The last one calls done with what ended
 // the session out of order.
 func (s *session) both(ctx context.Context, maxAge time.Duration, raw syscall.RawConn, done func(error)) {
-	age := time.AfterFunc(time.Until(s.conn.Since.Add(maxAge)), func() { s.cut(ErrAge) })
+	age := time.AfterFunc(time.Until(s.conn.Since.Add(maxAge)), func() { s.cut(atls.ErrAged) })
 	stop := context.AfterFunc(ctx, func() { s.cut(ctx.Err()) })
 	from, keep := &source{raw: raw, read: readFD}, s.conn.fromKeep()
 	s.conn.forget()
@@ -288,7 +287,7 @@ func (s *session) both(ctx context.Context, maxAge time.Duration, raw syscall.Ra
 func (p *Proxy) Carry(ctx context.Context, c *Conn, in io.Reader, out io.WriteCloser) error {
 	s := &session{conn: c}
 	defer context.AfterFunc(ctx, func() { s.cut(ctx.Err()) })()
-	defer time.AfterFunc(time.Until(c.Since.Add(p.maxAge())), func() { s.cut(ErrAge) }).Stop()
+	defer time.AfterFunc(time.Until(c.Since.Add(p.maxAge())), func() { s.cut(atls.ErrAged) }).Stop()
 	keep := c.fromKeep()
 	go s.upAny(in) // it may wait in a read until the process ends
 	s.down(keep, out, out.Close)

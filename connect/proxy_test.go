@@ -12,7 +12,6 @@ import (
 	"net"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -104,7 +103,7 @@ func TestCutIsNoEnd(t *testing.T) {
 		if n, err := c.Read(b[:]); err == nil || err == io.EOF || n > 0 {
 			t.Errorf("%s: the local program sees %d bytes and %v, wanted a reset", name, n, err)
 		}
-		if err := <-s.failed; !strings.Contains(err.Error(), "receiving from the Keep") {
+		if err := <-s.failed; !errors.Is(err, atls.ErrCut) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -188,7 +187,7 @@ func TestAge(t *testing.T) {
 			break
 		}
 	}
-	if err := <-s.failed; !errors.Is(err, ErrAge) {
+	if err := <-s.failed; !errors.Is(err, atls.ErrAged) {
 		t.Errorf("found %v", err)
 	}
 }

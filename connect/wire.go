@@ -19,8 +19,7 @@ type wire struct {
 	net.Conn
 	raw     syscall.RawConn
 	settled bool
-	fd      int  // valid while the socket is being read
-	ended   bool // the stream has
+	fd      int // valid while the socket is being read
 
 	head  [recordHeader]byte // of the record that is being given
 	nhead int
@@ -61,7 +60,6 @@ func (w *wire) some(b []byte) (int, error) {
 		n, err := readFD(w.fd, w.ahead[:])
 		if err != nil {
 			w.release()
-			w.ended = w.ended || err == io.EOF
 			return 0, err
 		}
 		w.rest = w.ahead[:n]

@@ -315,6 +315,8 @@ func TestConnectToOthers(t *testing.T) {
 		says   string
 	}{
 		{name: "TLS 1.3", conf: &tls.Config{}, answer: web, want: 10, says: "the check protocol failed"},
+		{name: "TLS 1.3 with protocols of its own", conf: &tls.Config{NextProtos: []string{"h2", "http/1.1"}}, answer: web, want: 10, says: "the check protocol failed"},
+		{name: "TLS 1.2", conf: &tls.Config{MaxVersion: tls.VersionTLS12}, answer: web, want: 10, says: "the check protocol failed"},
 		{name: "plain HTTP", answer: web, want: 10, says: "the check protocol failed"},
 		{name: "a server that speaks first", answer: func(c net.Conn) { _, _ = io.WriteString(c, "SSH-2.0-OpenSSH_9.2\r\n"); _, _ = io.Copy(io.Discard, c) }, want: 10, says: "the check protocol failed"},
 		{name: "a server that hangs up", answer: func(net.Conn) {}, want: 1, says: "not reached"},

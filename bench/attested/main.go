@@ -32,12 +32,11 @@ import (
 )
 
 func main() {
-	if err := run(os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "attested:", err)
-		os.Exit(1)
-	}
+	fmt.Fprintln(os.Stderr, "attested:", run(os.Args[1:]))
+	os.Exit(1)
 }
 
+// run serves until that fails.
 func run(args []string) error {
 	fs := flag.NewFlagSet("attested", flag.ContinueOnError)
 	listen := fs.String("listen", "", "`ADDRESS:PORT` to listen on")
