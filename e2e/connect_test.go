@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -425,8 +426,9 @@ func TestConnectThousand(t *testing.T) {
 	answered()
 }
 
-// pipeKeep is a Keep that joins its one client to what listens on a port here.
-func pipeKeep(t *testing.T, bin, to string) string {
+// pipeKeep is a Keep that joins its one client to what listens on a port here. more is
+// of its listener.
+func pipeKeep(t *testing.T, bin, to string, more ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	b := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(dir, "main.wasm"), "./testdata/guest/pipe")
@@ -450,13 +452,14 @@ name = "web"
 prot = "tls"
 addr = "127.0.0.1"
 port = 9443
+%s
 [[files]]
 kind = "connect"
 name = "peer"
 prot = "tcp"
 host = %q
 port = %s
-`, host, port))
+`, strings.Join(more, "\n"), host, port))
 	own, err := freePort()
 	if err != nil {
 		t.Fatal(err)
@@ -549,5 +552,61 @@ func TestConnectSSH(t *testing.T) {
 		}
 	default:
 		t.Error("the other end heard nothing")
+	}
+}
+
+// The workload reads whose identity a client has shown: the key that connect has named.
+func TestConnectIdentity(t *testing.T) {
+	bin := t.TempDir()
+	if err := build(bin); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	heard := make(chan string, 2)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				b, _ := io.ReadAll(c)
+				heard <- string(b)
+			}()
+		}
+	}()
+	me := filepath.Join(t.TempDir(), "me")
+	more := []string{`client_auth = "any"`, `peer_header = "proxy-v2"`}
+	// Of two alike the first is used up by writing the policy: its guest takes one client.
+	first := pipeKeep(t, bin, l.Addr().String(), more...)
+	status, text, errs := donjon(t, bin, "policy", "init", "--from-keep", first, "--identity", me)
+	if status != 0 {
+		t.Fatal(errs)
+	}
+	key := regexp.MustCompile(`key is sha256:([0-9a-f]{64})`).FindStringSubmatch(errs)
+	if key == nil {
+		t.Fatal(errs)
+	}
+	<-heard
+	policy := filepath.Join(t.TempDir(), "keep.toml")
+	put(t, policy, text)
+	c := exec.Command(filepath.Join(bin, "donjon"), "connect", pipeKeep(t, bin, l.Addr().String(), more...), "--policy", policy, "--identity", me, "--stdio")
+	c.Env, c.Stdin = environ(t), strings.NewReader("said")
+	out, err := c.CombinedOutput()
+	if err != nil || strings.Contains(string(out), "did not ask") {
+		t.Fatalf("%v: %s", err, out)
+	}
+	got := <-heard
+	want, err := hex.DecodeString(key[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(got, "\r\n\r\n\x00\r\nQUIT\n") || !strings.Contains(got, "\xe4\x00\x20"+string(want)) || !strings.HasSuffix(got, "said") {
+		t.Errorf("the workload reads %q, wanted a header with the key %x", got, want)
 	}
 }

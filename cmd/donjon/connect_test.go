@@ -19,8 +19,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/donjon-tee/donjon/attest"
 	"github.com/donjon-tee/donjon/attest/atls"
 	"github.com/donjon-tee/donjon/attest/policy"
+	"github.com/donjon-tee/donjon/attest/published"
+	"github.com/donjon-tee/donjon/attest/verdict"
 	silicon "github.com/donjon-tee/donjon/silicon/snp"
 )
 
@@ -201,5 +204,47 @@ func TestPolicyInitExpect(t *testing.T) {
 		if status != c.want || (out == "") != (c.want != 0) || !strings.Contains(text, c.says) {
 			t.Errorf("%q: status %d, wanted %d and %q\n%s%s", c.flags, status, c.want, c.says, out, errs)
 		}
+	}
+}
+
+// Vendor data is read where it is wanted, used again for a minute, and read anew then:
+// a verdict is never remembered.
+func TestConnectJudgeCollateral(t *testing.T) {
+	quote := published.Read(t, "tdx/quote-v4.bin")
+	name := filepath.Join(t.TempDir(), "collateral.json")
+	if err := os.WriteFile(name, published.Read(t, "tdx/quote-v4.collateral.json"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	home := t.TempDir()
+	a := &app{quiet: true, stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard, getenv: func(string) string { return home }}
+	j, err := a.newConnectJudge([]string{name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Date(2025, 6, 20, 12, 0, 0, 0, time.UTC)
+	judge := func(at time.Time, evidence []byte) verdict.Outcome {
+		t.Helper()
+		v, err := j.judge(t.Context(), atls.Proof{Evidence: evidence}, attest.Options{At: at, PlatformOnly: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v.Outcome
+	}
+	if got := judge(now, quote); got != verdict.Admitted {
+		t.Fatalf("with what it needs: %s", got)
+	}
+	if err := os.WriteFile(name, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := judge(now.Add(collateralAge), quote); got != verdict.Admitted {
+		t.Errorf("within a minute: %s", got)
+	}
+	wrong := append([]byte{}, quote...)
+	wrong[200] ^= 1
+	if got := judge(now.Add(time.Second), wrong); got != verdict.NotGenuine {
+		t.Errorf("other evidence beside it: %s", got)
+	}
+	if got := judge(now.Add(collateralAge+time.Second), quote); got != verdict.CannotTell {
+		t.Errorf("after a minute, what is on disk no longer is used: %s", got)
 	}
 }
