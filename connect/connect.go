@@ -6,11 +6,12 @@
 // Keep is admitted.
 //
 //	d := &connect.Dialer{Address: "keep.example:9443", Config: atls.Config{Options: attest.Options{Policy: p}}}
-//	l, err := connect.Listen("unix:/run/user/1000/keep.sock")
+//	place, err := connect.ParsePlace("unix:/run/user/1000/keep.sock")
+//	l, err := place.Listen()
 //	err = (&connect.Proxy{Dial: d.Dial}).Serve(ctx, l)
 //
 // dial.go makes one connection, listen.go listens, proxy.go bounds and ends what is
-// carried, carry.go copies, identity.go is the client's own certificate.
+// carried, carry.go and wire.go copy, identity.go is the client's own certificate.
 package connect
 
 import (
