@@ -30,7 +30,7 @@ func (d *db) PurgeDecisions(ctx context.Context, p DecisionPurge, by Actor) (int
 	}
 	count := 0
 	_, err := d.write(ctx, by, func(t *tx, s *state) (*audit.Record, error) {
-		batch, err := t.expired(ctx, s.retained, us(p.Before), n)
+		batch, err := t.expired(ctx, s, us(p.Before), n)
 		if err != nil || batch.Count == 0 {
 			return nil, err
 		}
@@ -57,8 +57,15 @@ type expired struct {
 }
 
 // expired goes through the log from where the last purge ended to the first decision
-// that stays, or to n decisions.
-func (t *tx) expired(ctx context.Context, after, before int64, n int) (*expired, error) {
+// that stays, or to n decisions. The chain must hold from one to the other: what is
+// taken cannot be held against its neighbours any more, and the Steward signs that the
+// records between were as they are.
+func (t *tx) expired(ctx context.Context, s *state, before int64, n int) (*expired, error) {
+	after := s.retained
+	prev, err := t.purgedTo(ctx, s)
+	if err != nil {
+		return nil, err
+	}
 	out := &expired{Purged: audit.Purged{From: uint64(after) + 1}}
 	sum := audit.NewHashes(out.From)
 	var last audit.Stub
@@ -77,12 +84,16 @@ func (t *tx) expired(ctx context.Context, after, before int64, n int) (*expired,
 			if err != nil || r.Seq != uint64(after) {
 				return refuse(ErrTampered, "record %d is not in its form", after)
 			}
+			if r.Prev != prev {
+				return refuse(ErrTampered, "record %d, or the one before it: the chain between them does not hold", after)
+			}
 			stays := r.Kind != audit.Decision
 			if done = !stays && r.Time >= before; done {
 				return nil
 			}
 			hash := audit.Hash(raw)
 			sum.Add(hash)
+			prev = hash
 			if stays {
 				return nil
 			}
@@ -104,8 +115,43 @@ func (t *tx) expired(ctx context.Context, after, before int64, n int) (*expired,
 	if out.Count == 0 {
 		return out, nil
 	}
+	if err := t.goesOn(ctx, s, int64(last.Seq), last.Hash); err != nil {
+		return nil, err
+	}
 	last.Last = true
 	return out, out.add(&last)
+}
+
+// purgedTo gives the hash of the last record that was purged, or what the log begins
+// with.
+func (t *tx) purgedTo(ctx context.Context, s *state) (audit.Digest, error) {
+	if s.retained == 0 {
+		return audit.Start(s.log), nil
+	}
+	var raw []byte
+	if err := t.row(ctx, "SELECT record FROM audit WHERE seq = ?", []any{s.retained}, &raw); noRow(err) != nil {
+		return audit.Digest{}, err
+	}
+	stub, err := audit.ParseStub(raw)
+	if err != nil || !stub.Last || stub.Seq != uint64(s.retained) {
+		return audit.Digest{}, refuse(ErrTampered, "no purge ends with record %d", s.retained)
+	}
+	return stub.Hash, nil
+}
+
+// goesOn looks whether the log goes on from a record's hash.
+func (t *tx) goesOn(ctx context.Context, s *state, seq int64, hash audit.Digest) error {
+	if uint64(seq) == s.chain.Seq && hash == s.chain.Hash {
+		return nil
+	}
+	var raw []byte
+	if err := t.row(ctx, "SELECT record FROM audit WHERE seq = ?", []any{seq + 1}, &raw); noRow(err) != nil {
+		return err
+	}
+	if next, err := audit.Parse(raw); err != nil || next.Prev != hash {
+		return refuse(ErrTampered, "the log does not go on from record %d", seq)
+	}
+	return nil
 }
 
 func (e *expired) add(s *audit.Stub) error {
