@@ -27,10 +27,11 @@ func TestSeenIsKeptAndShared(t *testing.T) {
 	one, two := &collateral.HighWater{}, &collateral.HighWater{}
 	s := newSteward(t, func(o *Options) { o.Seen = one })
 	ctx := t.Context()
-	replica := seen{store: s.store, have: two, log: s.server.o.Log}
+	// Not the server's own, which its goroutine uses.
+	first, replica := seen{store: s.store, have: one, log: s.server.o.Log}, seen{store: s.store, have: two, log: s.server.o.Log}
 	one.Raise(aList("a", 7))
 	two.Raise(aList("b", 5))
-	for _, x := range []*seen{&s.server.seen, &replica, &s.server.seen} {
+	for _, x := range []*seen{&first, &replica, &first} {
 		if err := x.sync(ctx); err != nil {
 			t.Fatal(err)
 		}
