@@ -109,19 +109,37 @@ func TestAdopt(t *testing.T) {
 		}
 		return terr == nil
 	}
-	if err := a.adopt(ctx, s, audit.Options{Unsigned: true}, false); err == nil || !strings.Contains(err.Error(), "1 rows") || good() {
+	end, err := s.store.Head(ctx)
+	ok(err)
+	head, err := audit.Sign(s.authority.AuditKey(), s.store.Log(), end.Epoch, end.Seq, end.Hash, time.Now())
+	ok(err)
+	heads := []*audit.Head{head}
+	// Recorded after the head: by whoever writes the database, who needs no key for that.
+	ok(s.store.PutToken(ctx, store.Token{ID: "later", Name: "x", Hash: [32]byte{1}, Scopes: server.AllScopes()}, by))
+	forge(t, s, "UPDATE tokens SET mac = x'', key_id = '' WHERE id = 'later'")
+	later := func() error {
+		_, err := s.store.TokenByHash(ctx, [32]byte{1})
+		return err
+	}
+	if err := a.adopt(ctx, s, adoption{yes: true}); err == nil || good() {
+		t.Fatalf("no head at all: %v, %s", err, out)
+	}
+	if err := a.adopt(ctx, s, adoption{heads: heads}); err == nil || !strings.Contains(err.Error(), "1 rows") || good() {
 		t.Fatalf("listing: %v, %s", err, out)
 	}
-	if err := a.adopt(ctx, s, audit.Options{Unsigned: true}, true); err == nil || !good() || !strings.Contains(out.String(), "NOT IN THE LOG") {
+	if err := a.adopt(ctx, s, adoption{heads: heads, yes: true}); err == nil || !good() || !errors.Is(later(), store.ErrUnproven) || !strings.Contains(out.String(), "AFTER THE HEAD") || !strings.Contains(out.String(), "NOT IN THE LOG") {
 		t.Fatalf("taking over: %v, %s", err, out)
 	}
 	if x, err := s.store.TokenByHash(ctx, [32]byte{}); err == nil {
 		t.Errorf("a token that the log does not know was taken over: %+v", x)
 	}
+	if err := a.adopt(ctx, s, adoption{heads: heads, yes: true, unsigned: true}); err == nil || later() != nil {
+		t.Errorf("what was recorded after the head: %v, %v", err, later())
+	}
 	// Nor is anything where the log was changed.
 	forge(t, s, "UPDATE policies SET mac = x'', key_id = ''")
 	forge(t, s, "UPDATE audit SET record = (SELECT record FROM audit WHERE seq = 2) WHERE seq = 3")
-	if err := a.adopt(ctx, s, audit.Options{Unsigned: true}, true); err == nil || !strings.Contains(err.Error(), "audit: ") {
+	if err := a.adopt(ctx, s, adoption{heads: heads, yes: true, unsigned: true}); err == nil || !strings.Contains(err.Error(), "audit: ") {
 		t.Errorf("over a changed log: %v", err)
 	}
 }

@@ -14,6 +14,9 @@ type UnprovenRow struct {
 	// Logged says that the audit log has a record of the row as it is. The log must have
 	// been verified (audit.Verify) for that to mean something.
 	Logged bool
+	// Record is the last one of the log that is of it; 0: there is none. Whoever writes the
+	// database can add records: only those are sure that a signed head covers, made before.
+	Record uint64
 }
 
 // UnprovenRows gives the tokens and the policies, at most the newest MaxPage versions
@@ -28,13 +31,16 @@ func UnprovenRows(ctx context.Context, s Store) ([]UnprovenRow, error) {
 		workload string
 		version  uint64
 	}
-	logged := map[key]audit.Digest{}
+	logged, last := map[key]audit.Digest{}, map[key]uint64{}
+	tokenLast := map[string]uint64{}
 	err = eachRecord(ctx, s, end.Seq, func(r *audit.Record) error {
 		switch r.Kind {
 		case audit.Policy:
-			logged[key{r.Workload, r.Version}] = r.Policy
+			k := key{r.Workload, r.Version}
+			logged[k], last[k] = r.Policy, r.Seq
 		case audit.TokenCreate, audit.TokenRevoke:
 			l.token(r)
+			tokenLast[r.Name] = r.Seq
 		}
 		return nil
 	})
@@ -48,7 +54,7 @@ func UnprovenRows(ctx context.Context, s Store) ([]UnprovenRow, error) {
 	}
 	for i := range tokens {
 		if t := &tokens[i]; t.Doubt == Unproven {
-			out = append(out, UnprovenRow{Token: t, Logged: l.agrees(t)})
+			out = append(out, UnprovenRow{Token: t, Logged: l.agrees(t), Record: tokenLast[t.ID]})
 		}
 	}
 	for after := ""; ; {
@@ -67,7 +73,8 @@ func UnprovenRows(ctx context.Context, s Store) ([]UnprovenRow, error) {
 			}
 			for i := range versions {
 				if p := &versions[i]; p.Doubt == Unproven {
-					out = append(out, UnprovenRow{Policy: p, Logged: logged[key{p.Workload, p.Version}] == p.Digest})
+					k := key{p.Workload, p.Version}
+					out = append(out, UnprovenRow{Policy: p, Logged: logged[k] == p.Digest, Record: last[k]})
 				}
 			}
 		}
