@@ -172,6 +172,9 @@ func (a *app) auditRows(f *stewardFlags) error {
 	if errors.Is(err, store.ErrUnavailable) {
 		return st.databaseError(err)
 	}
+	if errors.Is(err, store.ErrUnproven) {
+		return failHint(statusFailed, "the log stands; a database or a backup from an earlier release has such rows, and they grant nothing until then", err)
+	}
 	if err != nil {
 		return failHint(statusFailed, "the log stands, and the database was changed beside it: ask who could write it", err)
 	}

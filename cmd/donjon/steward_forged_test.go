@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -109,6 +110,18 @@ func TestAdopt(t *testing.T) {
 		}
 		return terr == nil
 	}
+	said := func() string {
+		var b bytes.Buffer
+		a.stderr = &b
+		ok(a.fromBefore(ctx, s))
+		return b.String()
+	}
+	if x := said(); !strings.Contains(x, "2 tokens and the policies of 1 workloads") {
+		t.Errorf("a start says %q", x)
+	}
+	if err := store.Agree(ctx, s.store); !errors.Is(err, store.ErrUnproven) {
+		t.Errorf("audit verify: %v", err)
+	}
 	end, err := s.store.Head(ctx)
 	ok(err)
 	head, err := audit.Sign(s.authority.AuditKey(), s.store.Log(), end.Epoch, end.Seq, end.Hash, time.Now())
@@ -135,6 +148,10 @@ func TestAdopt(t *testing.T) {
 	}
 	if err := a.adopt(ctx, s, adoption{heads: heads, yes: true, unsigned: true}); err == nil || later() != nil {
 		t.Errorf("what was recorded after the head: %v, %v", err, later())
+	}
+	ok(s.store.RevokeToken(ctx, "theirs", by))
+	if x := said(); x != "" {
+		t.Errorf("a start says %q", x)
 	}
 	// Nor is anything where the log was changed.
 	forge(t, s, "UPDATE policies SET mac = x'', key_id = ''")

@@ -140,6 +140,9 @@ func (a *app) stewardServe(c *cobra.Command, f serveFlags) error {
 	if err := a.sealedElsewhere(ctx, st); err != nil {
 		return fail(statusFailed, err)
 	}
+	if err := a.fromBefore(ctx, st); err != nil {
+		return fail(statusFailed, err)
+	}
 	go a.reloadCollateral(ctx, st, f.collateral, log)
 	a.note("the Steward answers on https://%s; state in %s", run.Listen, dir)
 	if run.AllowSimulated {
@@ -368,4 +371,32 @@ func notifySystemd(state string) {
 	}
 	defer c.Close()
 	_, _ = c.Write([]byte(state))
+}
+
+// fromBefore says at the start that tokens or policies grant nothing until they are
+// taken over, and not at the first request that needs one.
+func (a *app) fromBefore(ctx context.Context, st *state) error {
+	tokens, err := st.store.Tokens(ctx)
+	if err != nil {
+		return err
+	}
+	policies, err := st.store.Subjects(ctx, "", store.MaxPage)
+	if err != nil {
+		return err
+	}
+	t, p := 0, 0
+	for _, x := range tokens {
+		if x.Doubt == store.Unproven && x.Revoked.IsZero() {
+			t++
+		}
+	}
+	for _, x := range policies {
+		if x.Doubt == store.Unproven {
+			p++
+		}
+	}
+	if t+p > 0 {
+		a.note("%d tokens and the policies of %d workloads have no MAC and grant nothing: after an earlier release donjon steward adopt --state %s takes them over", t, p, printable(st.dir))
+	}
+	return nil
 }

@@ -192,6 +192,9 @@ func (l *said) compare(ctx context.Context, s Store) error {
 		if t.Doubt == Unchecked {
 			return ErrKey
 		}
+		if t.Doubt == Unproven {
+			return fmt.Errorf("%w: the token %s: %w", ErrTampered, t.ID, ErrUnproven)
+		}
 		if t.Doubt != "" {
 			return fmt.Errorf("%w: the token %s is %s", ErrTampered, t.ID, t.Doubt)
 		}
