@@ -115,7 +115,7 @@ func (t *tx) expired(ctx context.Context, s *state, before int64, n int) (*expir
 	if out.Count == 0 {
 		return out, nil
 	}
-	if err := t.goesOn(ctx, s, int64(last.Seq), last.Hash); err != nil {
+	if err := t.d.linked(ctx, t, last.Seq, last.Hash); err != nil {
 		return nil, err
 	}
 	last.Last = true
@@ -137,21 +137,6 @@ func (t *tx) purgedTo(ctx context.Context, s *state) (audit.Digest, error) {
 		return audit.Digest{}, refuse(ErrTampered, "no purge ends with record %d", s.retained)
 	}
 	return stub.Hash, nil
-}
-
-// goesOn looks whether the log goes on from a record's hash.
-func (t *tx) goesOn(ctx context.Context, s *state, seq int64, hash audit.Digest) error {
-	if uint64(seq) == s.chain.Seq && hash == s.chain.Hash {
-		return nil
-	}
-	var raw []byte
-	if err := t.row(ctx, "SELECT record FROM audit WHERE seq = ?", []any{seq + 1}, &raw); noRow(err) != nil {
-		return err
-	}
-	if next, err := audit.Parse(raw); err != nil || next.Prev != hash {
-		return refuse(ErrTampered, "the log does not go on from record %d", seq)
-	}
-	return nil
 }
 
 func (e *expired) add(s *audit.Stub) error {
