@@ -31,9 +31,6 @@ import (
 // handshake may take.
 const maxJudged = 4
 
-// noAge keeps atls from ending a connection: a relay has it then, which limitAge cuts.
-const noAge = time.Duration(1<<63 - 1)
-
 // peers is what is needed to judge other Keeps.
 type peers struct {
 	policies map[string]*policy.Policy
@@ -64,7 +61,7 @@ func (w *warden) peerConfig(by string, cert *tls.Certificate, proof atls.Prover)
 	}
 	return &atls.Config{
 		Options: attest.Options{Policy: p, Collateral: w.peers.vendor, Seen: &w.peers.seen},
-		Judge:   w.judge, Time: w.now, MaxAge: noAge,
+		Judge:   w.judge, Time: w.now, MaxAge: atls.NoMaxAge, // a relay takes it over, and limitAge cuts that
 		Certificate: cert, Prover: proof, Instance: w.identity.instance[:],
 	}
 }

@@ -44,7 +44,8 @@ type Config struct {
 	// Timeout bounds handshake and attestation; 0: DefaultTimeout.
 	Timeout time.Duration
 	// MaxAge is how long a connection may be used after the verdict; then it is closed,
-	// and says ErrAged. 0: DefaultMaxAge.
+	// and says ErrAged. 0: DefaultMaxAge; NoMaxAge: the caller
+	// limits it.
 	MaxAge time.Duration
 	// Time is the clock that verdicts are made by; nil: time.Now.
 	Time func() time.Time
