@@ -97,7 +97,29 @@ func (h *HighWater) Raise(verified *Set) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, o := range observe(verified) {
+	h.raise(observe(verified))
+}
+
+// Merge raises the memory to what another one remembers.
+func (h *HighWater) Merge(other *HighWater) {
+	if h == nil || other == nil || h == other {
+		return
+	}
+	other.mu.Lock()
+	list := make([]observed, 0, len(other.marks))
+	for k, m := range other.marks {
+		list = append(list, observed{k, m})
+	}
+	other.mu.Unlock()
+	slices.SortFunc(list, func(a, b observed) int { return strings.Compare(a.key, b.key) })
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.raise(list)
+}
+
+// raise is Raise for its caller, who holds the lock.
+func (h *HighWater) raise(list []observed) {
+	for _, o := range list {
 		m, known := h.marks[o.key]
 		switch {
 		case !known && len(h.marks) >= maxMarks:

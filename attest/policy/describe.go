@@ -45,7 +45,10 @@ func (p *Policy) Describe() []string {
 	if p.Freshness == FreshnessNone {
 		add("  freshness: a recording is admitted; --nonce is compared where it is given")
 	} else {
-		add("  freshness: the evidence holds the nonce of --nonce")
+		add("  freshness: the evidence holds the nonce it was asked for with")
+	}
+	if note := TrustNote(p.Trust); note != "" {
+		add("  %s", note)
 	}
 	switch {
 	case p.AllowSimulated && len(p.SimulatedRoots) > 0:

@@ -34,8 +34,8 @@ type Policy struct {
 	// Freshness is "nonce" (the default: the evidence must hold the verifier's nonce)
 	// or "none" (a stored file is judged; honoured by verify alone).
 	Freshness string `toml:"freshness"`
-	// Trust is "first-use" where what the policy admits was taken from whoever answered
-	// first, and compared with nothing: who judges by it says so. Else absent.
+	// Trust says what of the policy was taken from whoever answered first and compared
+	// with nothing, one of the Trust constants: who judges by it says so. Else absent.
 	Trust string `toml:"trust"`
 	// Workloads are the accepted workload digests, as they stand in the host data.
 	// Absent: none is named, and the check workload is not made.
@@ -215,8 +215,25 @@ func Default() *Policy {
 	return &Policy{Version: 1, Freshness: FreshnessNonce, SNP: &SNP{}, TDX: &TDX{}, SGX: &SGX{}, TPM: &TPM{}, Nitro: &Nitro{}}
 }
 
-// TrustFirstUse is the value of Trust.
-const TrustFirstUse = "first-use"
+// Values of Trust.
+const (
+	TrustFirstUse         = "first-use"          // all of it
+	TrustFirstUseImage    = "first-use-image"    // what was measured at launch; the workload was compared
+	TrustFirstUseWorkload = "first-use-workload" // the workload; what was measured at launch was compared
+)
+
+// TrustNote is a value of Trust in words; "" where there is none.
+func TrustNote(trust string) string {
+	switch trust {
+	case TrustFirstUse:
+		return "trust on first use, compared with nothing"
+	case TrustFirstUseImage:
+		return "trust on first use: the workload was compared, what was measured at launch was compared with nothing"
+	case TrustFirstUseWorkload:
+		return "trust on first use: what was measured at launch was compared, the workload was compared with nothing"
+	}
+	return ""
+}
 
 // Values of Freshness.
 const (
@@ -245,8 +262,8 @@ func (p *Policy) check() error {
 	default:
 		return fmt.Errorf("freshness: found %q, wanted %q or %q", p.Freshness, FreshnessNonce, FreshnessNone)
 	}
-	if p.Trust != "" && p.Trust != TrustFirstUse {
-		return fmt.Errorf("trust: found %q, wanted %q, or none", p.Trust, TrustFirstUse)
+	if p.Trust != "" && TrustNote(p.Trust) == "" {
+		return fmt.Errorf("trust: found %q, wanted %q, %q, %q, or none", p.Trust, TrustFirstUse, TrustFirstUseImage, TrustFirstUseWorkload)
 	}
 	for _, d := range p.Workloads {
 		if len(d) != 32 {

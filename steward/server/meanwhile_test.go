@@ -2,9 +2,12 @@ package server
 
 import (
 	"context"
+	"errors"
+	"path/filepath"
 	"sync"
 	"testing"
 
+	"github.com/donjon-tee/donjon/steward/authority"
 	"github.com/donjon-tee/donjon/steward/store"
 )
 
@@ -67,5 +70,43 @@ func TestChangedWhileJudged(t *testing.T) {
 				t.Errorf("found the secrets %q, %v, wanted %q", got, err, wanted)
 			}
 		})
+	}
+}
+
+// New roots that another process made are written out, once it can be done.
+func TestNewRootsArePublished(t *testing.T) {
+	var written int
+	failing := true
+	s := newSteward(t, func(o *Options) {
+		o.Publish = func() error {
+			if failing {
+				return errors.New("disk full")
+			}
+			written++
+			return nil
+		}
+	})
+	s.stop()
+	reread := func() { s.server.reread(t.Context()) }
+	reread()
+	if written != 0 {
+		t.Fatal("nothing changed, and it was written")
+	}
+	other, err := authority.Open(authority.Options{Dir: filepath.Join(s.dir, "keys"), Clock: s.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	reread()
+	failing = false
+	reread()
+	reread()
+	if written != 1 {
+		t.Errorf("written %d times, wanted once", written)
+	}
+	if string(s.auth.PEM()) != string(other.PEM()) {
+		t.Error("the roots are not the new ones")
 	}
 }
