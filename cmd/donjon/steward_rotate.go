@@ -110,6 +110,11 @@ with the same settings in steward.toml or their flags.`,
 // rotateSealing makes a new sealing key, seals every secret again, and removes the
 // keys before. What it is cut off in is finished the next time.
 func (s *state) rotateSealing(ctx context.Context) error {
+	unlock, err := s.ring.LockRotation()
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	if _, err := s.ring.Rotate(); err != nil {
 		return err
 	}
@@ -179,6 +184,9 @@ func (s *state) reseal(ctx context.Context, current string) error {
 			clear(plain)
 			if err != nil {
 				return err
+			}
+			if x.KeyID != current { // a folder on another machine, or put back: this would never end
+				return fmt.Errorf("the key %s took over from %s while secrets were sealed under that: rotate again once nobody else does", x.KeyID, current)
 			}
 			if err := seal.reconfirm(&x, current); err != nil {
 				return err
