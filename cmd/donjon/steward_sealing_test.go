@@ -160,3 +160,22 @@ func TestMoveWithPassphrase(t *testing.T) {
 		t.Errorf("found %q, %v", plain, err)
 	}
 }
+
+// A state without sealing keys gets none by being copied.
+func TestCopyMakesNoKey(t *testing.T) {
+	a, _ := testApp()
+	dir, to := filepath.Join(t.TempDir(), "S"), filepath.Join(t.TempDir(), "copy")
+	s := testState(t, a, dir)
+	s.close()
+	keys := sealingDir(s.path(stewardKeys))
+	if err := os.RemoveAll(keys); err != nil {
+		t.Fatal(err)
+	}
+	err := a.copySealing(dir, sealing.Config{Kind: sealing.KindPassphrase, Dir: to, Passphrase: []byte("correct horse battery"), WorkFactor: 10})
+	if err == nil || !strings.Contains(err.Error(), "holds no key") {
+		t.Errorf("found %v", err)
+	}
+	if !notThere(keys) || !notThere(to) {
+		t.Error("keys were made")
+	}
+}

@@ -124,9 +124,10 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 	if o.sealing != nil {
 		s.serving.Sealing = o.sealing.recorded()
 	}
-	if !o.create && notThere(filepath.Join(keys.Dir, sealing.Current)) {
-		// A verb knows no steward.toml: the first key would not be protected as that says.
-		return nil, failHint(statusFailed, "donjon steward serve --state "+dir+" makes the first", fmt.Errorf("%s holds no key that seals secrets", keys.Dir))
+	if !o.create {
+		if err := firstKeyThere(dir, keys.Dir); err != nil {
+			return nil, err
+		}
 	}
 	if keys.Keep != nil {
 		// Whoever lets policies admit simulated evidence has allowed this too.
@@ -154,6 +155,15 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 		return nil, fail(statusFailed, fmt.Errorf("the Steward's database: %w", err))
 	}
 	return s, nil
+}
+
+// firstKeyThere refuses to go on where opening the keys would make the first one: a verb
+// knows no steward.toml, and that key would not be protected as it says.
+func firstKeyThere(dir, keys string) error {
+	if !notThere(filepath.Join(keys, sealing.Current)) {
+		return nil
+	}
+	return failHint(statusFailed, "donjon steward serve --state "+dir+" makes the first", fmt.Errorf("%s holds no key that seals secrets", keys))
 }
 
 // keysGone refuses a state whose database outlived its keys: new ones would be pinned
