@@ -83,8 +83,11 @@ func (a *app) newSigningKey(c *cobra.Command, f signFlags, args []string) error 
 	}
 	defer clear(file)
 	out, err := os.OpenFile(f.newKey, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
+	if errors.Is(err, fs.ErrExist) {
 		return failHint(statusFailed, "a key that is there is never written over", err)
+	}
+	if err != nil {
+		return fail(statusFailed, err)
 	}
 	_, err = out.Write(file)
 	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {

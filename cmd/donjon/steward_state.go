@@ -141,8 +141,12 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 		keys.From.Keep.AllowSimulated = keys.From.Keep.AllowSimulated || s.serving.AllowSimulated
 	}
 	s.ring, err = sealing.Open(keys)
-	clear(keys.Token.PIN)
-	clear(keys.Passphrase)
+	for _, c := range []*sealing.Config{&keys, keys.From} {
+		if c != nil {
+			clear(c.Token.PIN)
+			clear(c.Passphrase)
+		}
+	}
 	if err != nil {
 		return nil, sealingError(err, keys.Dir)
 	}

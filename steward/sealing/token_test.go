@@ -252,6 +252,31 @@ func TestTokenFaults(t *testing.T) {
 	refused(t, "another key of the name", c, ErrTokenKey)
 }
 
+// A token that fails is not asked for every request: they would wait behind each other.
+func TestTokenThatFailsIsLeftAlone(t *testing.T) {
+	c := hsm(t)
+	sealed, _, err := must(t, c).Seal([]byte("x"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Lazy = true
+	r, path := must(t, c), os.Getenv("PATH")
+	ran := fakeP11Kit(t, "exit 1")
+	for i := range 5 {
+		if _, err := r.Open(sealed, nil); !errors.Is(err, ErrToken) {
+			t.Fatal(err)
+		}
+		if err := os.Remove(ran); (err == nil) != (i == 0) {
+			t.Errorf("time %d: removing the mark of a try: %v", i, err)
+		}
+	}
+	t.Setenv("PATH", path)
+	r.by.(*token).until = time.Time{} // the pause is over
+	if plain, err := r.Open(sealed, nil); err != nil || string(plain) != "x" {
+		t.Errorf("after the pause: %q, %v", plain, err)
+	}
+}
+
 // A ring moves to another kind and back: what was sealed opens throughout.
 func TestMove(t *testing.T) {
 	all := []Config{rings(t)[KindFile], rings(t)[KindPassphrase], hsm(t)}
