@@ -62,6 +62,13 @@ type Options struct {
 	Channel *Channel
 	// PlatformOnly judges the platform and leaves software, workload and nonce alone.
 	PlatformOnly bool
+	// Peer is for a Keep that judges another Keep: what it knows of itself, and what it
+	// has verified of the other beside the evidence. nil: the forms of naming a peer that
+	// need it are not made.
+	Peer *policy.Peer
+	// TimeSource says of a verdict that is made inside a Keep where At is from; "": the
+	// caller's own clock, of which there is no check.
+	TimeSource policy.TimeSource
 	// Collateral is vendor data at hand beside what is stapled to the evidence.
 	Collateral *collateral.Set
 	// SimulatedRoots names roots beside the policy's. Naming one is not allowing it.
@@ -108,7 +115,8 @@ func (v *Verifier) Verify(evidence []byte, o Options) *verdict.Verdict {
 		if c.Intel != nil {
 			out.TCBStatus = c.Intel.Status
 		}
-		d := policy.Demand{At: o.At, Nonce: o.Nonce, Purposes: purposes(e, o), ClaimsWanted: o.Purpose != "", NoPolicy: o.Policy == nil, PlatformOnly: o.PlatformOnly}
+		d := policy.Demand{At: o.At, Nonce: o.Nonce, Purposes: purposes(e, o), ClaimsWanted: o.Purpose != "", NoPolicy: o.Policy == nil, PlatformOnly: o.PlatformOnly,
+			Peer: o.Peer, TimeSource: o.TimeSource}
 		out.Checks = supersede(out.Checks, p.Appraise(c, d))
 		out.Advisories = append(out.Advisories, advisory.Assess(c, o.At)...)
 		out.Checks = append(out.Checks, advisory.Demand(p.FixedAdvisories, out.Advisories)...)

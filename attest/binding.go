@@ -77,7 +77,7 @@ func (v *Verifier) bindClaims(e *envelope.Envelope, r *format.Result) {
 	own, err := evidence.ParseClaims(b.Claims)
 	if err == nil {
 		c.Keep = &claims.Keep{WorkloadDigest: own.WorkloadDigest[:], Purpose: own.Purpose, Instance: own.Instance[:], Nonce: own.Nonce, Exporter: own.TLSExporter,
-			StewardKey: own.StewardKey, SealingKey: own.SealingKey}
+			StewardKey: own.StewardKey, SealingKey: own.SealingKey, Role: own.Role}
 		c.Key = own.PubkeyHash[:]
 		r.Add(hostData(c))
 		if b.SPKI != nil {
@@ -123,7 +123,7 @@ func foreignClaims(b []byte) (alg uint64, hash, nonce []byte, err error) {
 	if err := m.Unmarshal(b, &items); err != nil {
 		return 0, nil, nil, err
 	}
-	for _, k := range []string{"purpose", "workload-digest", "instance", "tls-exporter", "steward-key", "sealing-key"} {
+	for _, k := range []string{"purpose", "workload-digest", "instance", "tls-exporter", "steward-key", "sealing-key", "role"} {
 		if _, ok := items[k]; ok {
 			return 0, nil, nil, fmt.Errorf("the claim %s belongs to another form", k)
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"crypto/subtle"
+	"crypto/x509"
 	"encoding/hex"
 	"fmt"
 
@@ -25,6 +26,9 @@ type Channel struct {
 	// it is a Keep: a peer that shows one of them is a mirror. nil: it is none.
 	Own      []byte
 	Instance []byte
+	// Certificates are what the peer showed in the handshake, its own first. Of them
+	// only the key is known to be the peer's: whoever believes a name in them verifies it.
+	Certificates []*x509.Certificate
 }
 
 const sourceChannel = "RFC 5705; docs/attested-connections.md"

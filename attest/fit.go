@@ -24,7 +24,7 @@ func unfit(c verdict.Code) bool {
 // name with the reason. Where the evidence is not genuine, is debuggable, lacks Intel's
 // collateral, or is otherwise nothing that a policy written by a program should admit,
 // the error is the *verdict.Error that says why, and no policy is given. o.Policy is
-// ignored. Of d, what its Compared and FirstUse say goes into the file.
+// ignored. Of d, what its Compared and Trust say goes into the file.
 func Fit(v *Verifier, evidence []byte, o Options, d policy.Draft) ([]byte, error) {
 	o.Policy, o.PlatformOnly = nil, false
 	first := v.Verify(evidence, o)
@@ -36,7 +36,7 @@ func Fit(v *Verifier, evidence []byte, o Options, d policy.Draft) ([]byte, error
 	}
 	// What the defaults could not check and a policy may waive becomes a waiver; then
 	// the policy is tried, once more if it needs further ones.
-	draft := policy.Draft{Claims: first.Claims, At: o.At, Evidence: first.Evidence, Nonce: o.Nonce != nil, Compared: d.Compared, FirstUse: d.FirstUse}
+	draft := policy.Draft{Claims: first.Claims, At: o.At, Evidence: first.Evidence, Nonce: o.Nonce != nil, Compared: d.Compared, Trust: d.Trust}
 	var last *verdict.Verdict
 	for range 3 {
 		text := draft.TOML()

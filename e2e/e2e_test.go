@@ -56,15 +56,17 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {
-			port, err := freePort()
-			if err != nil {
-				return err
+			for _, name := range []string{"PORT", "PORT2"} {
+				port, err := freePort()
+				if err != nil {
+					return err
+				}
+				e.Setenv(name, port)
 			}
 			e.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
 			e.Setenv("GUESTS", dir)
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("XDG_CACHE_HOME", cache)
-			e.Setenv("PORT", port)
 			e.Setenv("EVIDENCE", evidence)
 			// Kernels are large: they stay in the user's own cache.
 			user, err := os.UserCacheDir()

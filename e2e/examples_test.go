@@ -13,11 +13,16 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unicode"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/donjon-tee/donjon/attest"
+	"github.com/donjon-tee/donjon/attest/atls"
+	"github.com/donjon-tee/donjon/attest/policy"
 )
 
 // The examples as their READMEs show them, each in a Keep.
@@ -111,7 +116,104 @@ func TestExamples(t *testing.T) {
 			t.Errorf("found status %d, %q", status, errs.String())
 		}
 	})
+	t.Run("two-owners", func(t *testing.T) { twoOwners(t, b, out) })
 	b.clean(t)
+}
+
+// twoOwners is the README's story: policies for this machine, two Keeps that verify each
+// other, and each owner's data over an attested connection. Then what must be refused.
+func twoOwners(t *testing.T, b *bench, out string) {
+	dir := filepath.Join(out, "two-owners")
+	sh := exec.Command("sh", filepath.Join(dir, "policies.sh"), dir, filepath.Join(out, "hello"))
+	sh.Env = append(b.command("version").Env, "DONJON="+b.command("version").Path)
+	if log, err := sh.CombinedOutput(); err != nil {
+		t.Fatalf("policies.sh: %v\n%s", err, log)
+	}
+	ports := map[string]string{"9441": "", "9442": "", "9444": ""}
+	conf, err := os.ReadFile(filepath.Join(dir, "Donjon.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p := range ports { // another test may have those
+		if ports[p], err = freePort(); err != nil {
+			t.Fatal(err)
+		}
+		conf = bytes.ReplaceAll(conf, []byte(p), []byte(ports[p]))
+	}
+	if err := os.WriteFile(filepath.Join(dir, "Donjon.toml"), conf, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	up := func(port string) bool {
+		c, err := tls.Dial("tcp", "127.0.0.1:"+port, &tls.Config{InsecureSkipVerify: true})
+		if err == nil {
+			_ = c.Close()
+		}
+		return err == nil
+	}
+	var errs [2]bytes.Buffer
+	var keeps [2]*exec.Cmd
+	for i, role := range []string{"bob", "alice"} { // bob first: alice connects to him
+		keeps[i] = b.command("run", "--tee", "sim", "--role", role, dir)
+		keeps[i].Stderr = &errs[i]
+		if err := keeps[i].Start(); err != nil {
+			t.Fatal(err)
+		}
+		until(t, role, func() bool { return up(ports[[]string{"9442", "9441"}[i]]) })
+	}
+	lists := [2]string{}
+	for i := range 50 {
+		if i < 30 {
+			lists[1] += fmt.Sprintf("c%03d,101\n", i)
+		}
+		if i >= 10 {
+			lists[0] += fmt.Sprintf("c%03d,7\n", i)
+		}
+	}
+	const want = "customers in common: 20\nspent by them, both together: 21.60\n"
+	var all sync.WaitGroup
+	for i, port := range []string{ports["9442"], ports["9441"]} {
+		all.Go(func() {
+			_, text, log := b.run(t, b.command("policy", "init", "--from-keep", "127.0.0.1:"+port))
+			p, err := policy.Parse([]byte(text))
+			if err != nil {
+				t.Errorf("policy init: %v\n%s", err, log)
+				return
+			}
+			d := atls.Dialer{Config: atls.Config{Options: attest.Options{Policy: p}}}
+			client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{DialTLSContext: d.DialContext}}
+			r, err := client.Post("https://127.0.0.1:"+port+"/", "text/csv", strings.NewReader(lists[i]))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer r.Body.Close()
+			if got, err := io.ReadAll(r.Body); string(got) != want || err != nil {
+				t.Errorf("found %q, %v", got, err)
+			}
+			if r, err := client.Post("https://127.0.0.1:"+port+"/", "text/csv", strings.NewReader("x,1\n")); err != nil || r.StatusCode != http.StatusConflict {
+				t.Errorf("a second list: found %v, %v", r, err)
+			}
+		})
+	}
+	all.Wait()
+	// One byte of the program's configuration changed by the host: another workload.
+	changed := filepath.Join(out, "changed")
+	if err := os.CopyFS(changed, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(changed, "Donjon.toml"), append(conf, '\n'), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	status, _, log := b.run(t, b.command("run", "-q", "--tee", "sim", "--bind", "owner=127.0.0.1:0", "--role", "alice", changed))
+	if status != 125 || !strings.Contains(log, "check workload failed") {
+		t.Errorf("one byte changed: found status %d, %q", status, log)
+	}
+	for i, k := range keeps {
+		_ = k.Process.Signal(unix.SIGTERM)
+		if status := b.wait(t, k); status != 143 {
+			t.Errorf("found status %d, %q", status, errs[i].String())
+		}
+	}
 }
 
 func generate(t *testing.T, file string) {

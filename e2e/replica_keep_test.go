@@ -104,11 +104,46 @@ func (k *replicaKeep) challenge(addr string) ([]byte, error) {
 
 // enrol uses a challenge, wherever it was made, on a new connection with a new key.
 func (k *replicaKeep) enrol(addr string, challenge []byte) (*enrolled, error) {
+	p, err := k.prepare(addr, challenge)
+	if err != nil {
+		return nil, err
+	}
+	defer p.end()
+	if err := p.send(); err != nil {
+		return nil, err
+	}
+	return p.read()
+}
+
+// prepared is a request that is ready to be sent, on the connection it is for.
+type prepared struct {
+	k         *replicaKeep
+	addr      string
+	client    *http.Client
+	end       func()
+	challenge []byte
+	steward   []byte // its SubjectPublicKeyInfo
+	spki      []byte
+	seal      *ecdh.PrivateKey
+	body      *protocol.EnrolRequest
+	out       protocol.EnrolResponse
+}
+
+func (p *prepared) send() error {
+	return post(p.client, "https://"+p.addr+protocol.PathEnrol, p.body, &p.out)
+}
+
+// prepare does what a Keep does before it sends its request.
+func (k *replicaKeep) prepare(addr string, challenge []byte) (_ *prepared, err error) {
 	client, state, end, err := k.dial(addr)
 	if err != nil {
 		return nil, err
 	}
-	defer end()
+	defer func() {
+		if err != nil {
+			end()
+		}
+	}()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -134,16 +169,18 @@ func (k *replicaKeep) enrol(addr string, challenge []byte) (*enrolled, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out protocol.EnrolResponse
-	if err := post(client, "https://"+addr+protocol.PathEnrol, &protocol.EnrolRequest{Request: csr, Manifest: k.manifest, Config: k.config, SealingKey: seal.PublicKey().Bytes()}, &out); err != nil {
-		return nil, err
-	}
-	// What was answered must be good; where it is not, that is no lost answer.
-	e := &enrolled{challenge: challenge, at: addr}
-	if e.serial, e.head, err = k.check(&out, spki); err != nil {
+	return &prepared{k: k, addr: addr, client: client, end: end, challenge: challenge, steward: steward, spki: spki, seal: seal,
+		body: &protocol.EnrolRequest{Request: csr, Manifest: k.manifest, Config: k.config, SealingKey: seal.PublicKey().Bytes()}}, nil
+}
+
+// read looks at what was answered: it must be good, and where it is not, that is no
+// lost answer.
+func (p *prepared) read() (_ *enrolled, err error) {
+	e := &enrolled{challenge: p.challenge, at: p.addr}
+	if e.serial, e.head, err = p.k.check(&p.out, p.spki); err != nil {
 		return nil, &wrongAnswer{err}
 	}
-	if e.secrets, err = protocol.Open(seal, protocol.Binding{Challenge: challenge, SPKI: spki, Steward: steward}, out.Sealed); err != nil {
+	if e.secrets, err = protocol.Open(p.seal, protocol.Binding{Challenge: p.challenge, SPKI: p.spki, Steward: p.steward}, p.out.Sealed); err != nil {
 		return nil, &wrongAnswer{err}
 	}
 	return e, nil

@@ -46,7 +46,7 @@ type replica struct {
 
 // replicas are two of them on one PostgreSQL.
 type replicas struct {
-	t        *testing.T
+	t        testing.TB
 	program  string
 	database string
 	a, b     *replica
@@ -57,11 +57,17 @@ type replicas struct {
 
 const replicaSecret = "the same at every replica"
 
-func newReplicas(t *testing.T) *replicas {
+func newReplicas(t testing.TB) *replicas {
 	t.Helper()
-	cluster := storetest.Postgres(t)
+	return newStewards(t, storetest.Postgres(t).Database(t))
+}
+
+// newStewards starts two on a PostgreSQL; without one (""), one on SQLite, which is then
+// both.
+func newStewards(t testing.TB, database string) *replicas {
+	t.Helper()
 	dir := t.TempDir()
-	r := &replicas{t: t, program: filepath.Join(dir, "donjon"), database: cluster.Database(t)}
+	r := &replicas{t: t, program: filepath.Join(dir, "donjon"), database: database}
 	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", r.program, "../cmd/donjon")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
@@ -73,6 +79,9 @@ func newReplicas(t *testing.T) *replicas {
 	}
 	// Both begin at once, with neither keys nor tables.
 	for name, p := range map[string]**replica{"A": &r.a, "B": &r.b} {
+		if name == "B" && database == "" {
+			continue
+		}
 		port, err := freePort()
 		if err != nil {
 			t.Fatal(err)
@@ -85,6 +94,9 @@ func newReplicas(t *testing.T) *replicas {
 			t.Fatal(err)
 		}
 		r.start(*p)
+	}
+	if r.b == nil {
+		r.b = r.a
 	}
 	sil, err := silicon.Open(filepath.Join(dir, "silicon"))
 	if err != nil {
@@ -105,7 +117,7 @@ func newReplicas(t *testing.T) *replicas {
 	return r
 }
 
-func newReplicaKeep(t *testing.T, p *replica, sil *silicon.Silicon) *replicaKeep {
+func newReplicaKeep(t testing.TB, p *replica, sil *silicon.Silicon) *replicaKeep {
 	t.Helper()
 	config := []byte("steward = \"https://steward.example\"\nsteward_ca = \"ca.pem\"\n[[secrets]]\nname = \"db-password\"\nenv = \"DB\"\n")
 	module := []byte("\x00asm\x01\x00\x00\x00")
@@ -133,10 +145,13 @@ func (r *replicas) start(p *replica) {
 	t := r.t
 	t.Helper()
 	// All that is refused at the end comes from one address.
-	if err := os.WriteFile(filepath.Join(p.state, "steward.toml"), []byte("[limits]\nrate = 1e6\nburst = 1e6\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(p.state, "steward.toml"), []byte("[limits]\nrate = 1e6\nburst = 1e6\nconnections = 20000\nclient_connections = 20000\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.cmd = exec.Command(r.program, "steward", "serve", "--state", p.state, "--listen", p.addr, "--allow-simulated", "--database", r.database)
+	p.cmd = exec.Command(r.program, "steward", "serve", "--state", p.state, "--listen", p.addr, "--allow-simulated")
+	if r.database != "" {
+		p.cmd.Args = append(p.cmd.Args, "--database", r.database)
+	}
 	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -30,7 +30,7 @@ type Ceilings struct {
 // Options say how a Keep is supervised.
 type Options struct {
 	Workload       *workload.Workload
-	Signatures     [][]byte // that stand beside it, for the Keep's Steward
+	Signatures     [][]byte // that stand beside it, for the Keep's Steward and its peers
 	Machine        Machine
 	TEE            string
 	Silicon        Silicon

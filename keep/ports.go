@@ -21,7 +21,7 @@ func (s *supervisor) serveWorkload(st *link.Stream) {
 	offer := link.Offer{
 		Manifest: w.Manifest, TEE: s.TEE, Verbose: s.Verbose, Weak: s.Weak, NoCache: s.NoCache,
 		MaxMemory: s.Ceilings.Memory, MaxCPU: uint64(s.Ceilings.CPU.Milliseconds()),
-		Args: w.Host.Args, Env: w.Host.Env, Terminals: s.Terminals,
+		Args: w.Host.Args, Env: w.Host.Env, Role: w.Host.Role, Terminals: s.Terminals,
 		Signatures: s.Signatures,
 	}
 	if err := link.WriteRecord(st, offer); err != nil {

@@ -57,6 +57,18 @@ func (st *Stream) Relay(fd int, f Filter, end func(fd int, orderly bool)) {
 	s.wakeLoop()
 }
 
+// Cut ends the relay of a stream, as where one of its ends is gone: nobody takes that
+// for the end of what was sent. Where there is none any more it does nothing.
+func (st *Stream) Cut() {
+	s := st.s
+	s.mu.Lock()
+	if s.err == nil {
+		s.cutting = append(s.cutting, st)
+	}
+	s.mu.Unlock()
+	s.wakeLoop()
+}
+
 // Unsent is how many relays have not yet sent all that their descriptor had to say.
 func (s *Session) Unsent() int64 { return s.unsent.Load() }
 
@@ -64,14 +76,19 @@ func (s *Session) Unsent() int64 { return s.unsent.Load() }
 // them yet.
 func (s *Session) Undelivered() int64 { return s.waiting.Load() }
 
-// join takes up new relays.
+// join takes up new relays, and ends those that are cut.
 func (s *Session) join() {
 	s.mu.Lock()
-	news := s.joining
-	s.joining = nil
+	news, cuts := s.joining, s.cutting
+	s.joining, s.cutting = nil, nil
 	s.mu.Unlock()
 	for _, r := range news {
 		r.begin()
+	}
+	for _, st := range cuts {
+		if st.relay != nil {
+			st.relay.fail()
+		}
 	}
 }
 

@@ -61,9 +61,12 @@ type Offer struct {
 	// Terminals says behind which of stdin, stdout and stderr (bits 0 to 2) a
 	// person sits: the host's word, and no more than a manner of speaking.
 	Terminals uint8 `cbor:"10,keyasint,omitempty"`
-	// Signatures are what stands beside the workload, for its Steward, at most 8 of 4
-	// KiB each (steward/protocol): the warden passes them on and believes none.
+	// Signatures are what stands beside the workload, for its Steward and its peers, at
+	// most 8 of 4 KiB each (steward/protocol): the warden passes them on and believes none.
 	Signatures [][]byte `cbor:"11,keyasint,omitempty"`
+	// Role is which of the configuration's roles the Keep runs in: the host's choice, which
+	// the warden shows in its evidence.
+	Role string `cbor:"12,keyasint,omitempty"`
 }
 
 // PortRequest names a descriptor of the configuration by its position in files

@@ -44,7 +44,8 @@ type Session struct {
 
 	fd      int // the channel's descriptor, non-blocking
 	loop    loop
-	joining []*relay // for the loop to take up; under mu
+	joining []*relay  // for the loop to take up; under mu
+	cutting []*Stream // whose relays the loop ends; under mu
 	unsent  atomic.Int64
 	waiting atomic.Int64
 

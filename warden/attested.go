@@ -60,5 +60,5 @@ func (p channelProver) Prove(_ context.Context, nonce, exporter []byte) (atls.Pr
 		return atls.Proof{}, err
 	}
 	b, err := ev.Encode()
-	return atls.Proof{Evidence: b}, err
+	return atls.Proof{Evidence: b, Signature: p.signed}, err
 }

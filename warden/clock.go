@@ -9,7 +9,8 @@ import "time"
 // every release.
 var released = time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)
 
-// stewardTime is a time that the Steward vouched for, and when it did.
+// stewardTime is a time that has come, by the word of somebody else than the host, and
+// when that was heard.
 type stewardTime struct {
 	is time.Time
 	at time.Time // of this machine, with its monotonic reading
@@ -28,8 +29,8 @@ func (w *warden) now() time.Time {
 	return floor
 }
 
-// floor is the release, or the newest time that the Steward vouched for and what has
-// passed since (THREATS T10).
+// floor is the release, or the newest time that the Steward vouched for, or that a
+// vendor's revocation list was made at, and what has passed since (THREATS T10).
 func (w *warden) floor() time.Time {
 	if s := w.steward.Load(); s != nil {
 		if t := s.is.Add(time.Since(s.at)); t.After(released) {
@@ -39,10 +40,14 @@ func (w *warden) floor() time.Time {
 	return released
 }
 
-// raise takes the beginning of a certificate's validity for a time that has come. The
-// certificate is verified, by the authorities that the workload pins.
+// raise takes a time for one that has come: the beginning of a certificate's validity,
+// verified by the authorities that the workload pins, or the date of a list that a
+// vendor signed.
 func (w *warden) raise(t time.Time) {
-	if t.After(w.floor()) {
-		w.steward.Store(&stewardTime{is: t, at: time.Now()})
+	for {
+		old := w.steward.Load()
+		if !t.After(w.floor()) || w.steward.CompareAndSwap(old, &stewardTime{is: t, at: time.Now()}) {
+			return
+		}
 	}
 }

@@ -47,6 +47,10 @@ func (w *warden) takeIn() (data []*os.File, err error) {
 		// Whatever came is not this Keep's workload: that is the finding.
 		return nil, perr
 	}
+	if err == nil {
+		w.identity.role = w.cfg.Role() // one of the configuration's
+		w.identity.signed = attached(w.offer.Signatures)
+	}
 	return data, err
 }
 
@@ -101,7 +105,10 @@ func (w *warden) takeBlobs(st io.Reader) (data []*os.File, err error) {
 		return nil, &refusedError{"the configuration: " + err.Error()}
 	}
 	w.config = config
-	if w.args, w.env, err = w.cfg.Input(workload.HostInput{Args: w.offer.Args, Env: w.offer.Env}); err != nil {
+	if w.cfg, err = w.cfg.As(w.offer.Role); err != nil {
+		return nil, &refusedError{"the host's offer: " + err.Error()}
+	}
+	if w.args, w.env, err = w.cfg.Input(workload.HostInput{Args: w.offer.Args, Env: w.offer.Env, Role: w.offer.Role}); err != nil {
 		return nil, &refusedError{err.Error()}
 	}
 	if w.cfg.Builtin != "" {

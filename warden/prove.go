@@ -70,6 +70,8 @@ type identity struct {
 	from     *reportQueue
 	workload [32]byte
 	instance [16]byte
+	role     string // of those that the configuration lists; "": none
+	signed   []byte // signatures over the workload, the host's word; see attached
 	local    snp.Report
 	now      func() time.Time
 
@@ -137,7 +139,7 @@ func (id *identity) evidence(purpose string, nonce []byte) (evidence.Evidence, e
 
 // prove has a report made over claims, to which it adds what the Keep is.
 func (id *identity) prove(c evidence.Claims) (evidence.Evidence, error) {
-	c.WorkloadDigest, c.Instance = id.workload, id.instance
+	c.WorkloadDigest, c.Instance, c.Role = id.workload, id.instance, id.role
 	claims, err := c.Encode()
 	if err != nil {
 		return evidence.Evidence{}, err

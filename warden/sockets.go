@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/donjon-tee/donjon/attest/atls"
+	"github.com/donjon-tee/donjon/attest/verdict"
 	"github.com/donjon-tee/donjon/engine"
 	"github.com/donjon-tee/donjon/link"
 	"github.com/donjon-tee/donjon/workload"
@@ -35,6 +36,10 @@ type listener struct {
 	shown func() (*tls.Certificate, *atls.Server, error)
 	// Of one that answers for its evidence by HTTP: see firstRequest. nil: it does not.
 	first func(*tlsFilter, *link.Stream, *tls.Certificate) ([]byte, bool, error)
+	// keeps: clients must be Keeps. header: each connection begins with who the client is.
+	keeps, header bool
+	limit         func(*link.Stream) func(int, bool) // see limitAge; nil: none
+	refused       func(error)                        // told of clients that are turned away
 }
 
 func (p *ports) accept(st *link.Stream) {
@@ -51,23 +56,36 @@ func (p *ports) accept(st *link.Stream) {
 		return
 	}
 	var filter link.Filter
+	var header []byte
 	if l.tls != nil {
 		early, err := firstRecord(st)
 		if err != nil {
 			_ = st.Close()
 			return
 		}
-		f, err := l.serve(p, st, early)
+		f, about, err := l.serve(p, st, early)
 		if err != nil {
+			if l.refused != nil {
+				l.refused(err)
+			}
 			_ = st.Close()
 			return
 		}
-		filter = f
+		if filter = f; l.header {
+			header = clientOf(f.conn.ConnectionState(), about).encode()
+		}
 	}
 	ours, theirs, err := rawPair()
 	if err != nil {
 		_ = st.Close()
 		return
+	}
+	if len(header) > 0 { // into an empty buffer that holds far more
+		if n, err := unix.Write(ours, header); err != nil || n != len(header) {
+			_ = st.Close()
+			_, _ = unix.Close(ours), theirs.Close()
+			return
+		}
 	}
 	err = pass(l.guest, theirs)
 	_ = theirs.Close()
@@ -76,18 +94,27 @@ func (p *ports) accept(st *link.Stream) {
 		_ = unix.Close(ours)
 		return
 	}
-	st.Relay(ours, filter, nil)
+	st.Relay(ours, filter, l.aged(st))
+}
+
+// aged limits the age of a connection; see limitAge.
+func (l *listener) aged(st *link.Stream) func(int, bool) {
+	if l.limit == nil {
+		return nil
+	}
+	return l.limit(st)
 }
 
 // errAnswered says that the guest does not hear of a connection.
 var errAnswered = errors.New("warden: a connection that is not the guest's")
 
 // serve ends TLS for a client, and proves the Keep to one that asks for it: then the
-// guest hears of the client once that has admitted the Keep.
-func (l *listener) serve(p *ports, st *link.Stream, early []byte) (*tlsFilter, error) {
+// guest hears of the client once that has admitted the Keep, and, where clients must be
+// Keeps, has been admitted; the verdict is about those.
+func (l *listener) serve(p *ports, st *link.Stream, early []byte) (*tlsFilter, *verdict.Verdict, error) {
 	cert, prover, err := l.shown()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	cfg := l.tls.Clone()
 	cfg.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil }
@@ -95,29 +122,39 @@ func (l *listener) serve(p *ports, st *link.Stream, early []byte) (*tlsFilter, e
 		if atls.Asked(h) {
 			return prover.TLS(cfg), nil
 		}
+		if l.keeps {
+			return nil, errOrdinary
+		}
 		return nil, nil
 	}
 	p.shake <- struct{}{}
 	f, err := handshake(st, early, tls.Server, cfg)
 	<-p.shake
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	var about *verdict.Verdict
 	if f.conn.ConnectionState().NegotiatedProtocol == atls.Protocol {
-		if _, err := prover.Attest(context.Background(), f.conn); err != nil {
+		conn, err := prover.Attest(context.Background(), f.conn)
+		if err != nil {
 			_ = f.conn.Close()
-			return nil, err
+			return nil, nil, err
 		}
+		about = conn.Verdict
 	} else if l.first != nil {
 		read, answered, err := l.first(f, st, cert)
 		if err != nil || answered {
 			_ = f.conn.Close()
-			return nil, errors.Join(err, errAnswered)
+			return nil, nil, errors.Join(err, errAnswered)
 		}
 		f.early = read
 	}
+	if l.keeps && about == nil { // cannot be: the protocol was chosen, or the handshake has failed
+		_ = f.conn.Close()
+		return nil, nil, errOrdinary
+	}
 	f.settle()
-	return f, nil
+	return f, about, nil
 }
 
 // closeAll takes no more connections: the guest's accept fails.
@@ -155,7 +192,16 @@ func (w *warden) listen(index uint32, f workload.File, data []*os.File) (engine.
 		if l.tls, err = w.serverTLS(clients, f.ClientAuth == "require"); err != nil {
 			return 0, nil, err
 		}
-		l.shown = w.shown
+		if f.ClientAuth == "any" { // a key that the client holds, and nobody's word about it
+			l.tls.ClientAuth = tls.RequireAnyClientCert
+		}
+		if l.shown = w.shown; f.Attest != "" {
+			l.shown = func() (*tls.Certificate, *atls.Server, error) { return w.shownToKeeps(f.Attest) }
+		}
+		if l.keeps, l.header = f.Attest != "", f.PeerHeader != ""; l.keeps {
+			l.limit = func(st *link.Stream) func(int, bool) { return w.limitAge(st, f) }
+		}
+		l.refused = w.refusals(f.Name, l.keeps)
 		if f.Evidence {
 			l.first = func(f *tlsFilter, st *link.Stream, shown *tls.Certificate) ([]byte, bool, error) {
 				return w.firstRequest(f, st, shown, firstTime)
@@ -218,7 +264,16 @@ func (w *warden) connect(index uint32, f workload.File, data []*os.File) (engine
 	}
 	_ = st.SetReadDeadline(time.Time{})
 	var filter link.Filter
-	if f.Prot == "tls" {
+	var ended func(int, bool)
+	switch {
+	case f.Attest != "":
+		shaken, err := w.attestPeer(st, f)
+		if err != nil {
+			return 0, nil, err
+		}
+		shaken.settle()
+		filter, ended = shaken, w.limitAge(st, f)
+	case f.Prot == "tls":
 		roots, err := w.pool(f.CA, data)
 		if err != nil {
 			return 0, nil, err
@@ -239,6 +294,6 @@ func (w *warden) connect(index uint32, f workload.File, data []*os.File) (engine
 		_ = st.Close()
 		return 0, nil, err
 	}
-	st.Relay(ours, filter, nil)
+	st.Relay(ours, filter, ended)
 	return engine.Conn, theirs, nil
 }

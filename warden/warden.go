@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/donjon-tee/donjon/attest/policy"
 	"github.com/donjon-tee/donjon/engine/child"
 	"github.com/donjon-tee/donjon/link"
 	"github.com/donjon-tee/donjon/workload"
@@ -54,9 +55,10 @@ type warden struct {
 	env      []string
 	digest   [32]byte
 	identity *identity
-	proved   chan struct{}   // closed once identity can give evidence
-	admitted chan struct{}   // closed once the workload is known and may run
-	stopping chan struct{}   // closed once the host asks for the end
+	proved   chan struct{} // closed once the Keep's own report agrees
+	admitted chan struct{} // closed once the workload is known and may run: identity can give evidence
+	stopping chan struct{} // closed once the host asks for the end
+	peers    peers
 	code     chan *codeCache // given once the child knows whether machine code comes
 	limit    atomic.Pointer[link.Exit]
 	stopped  atomic.Bool
@@ -159,6 +161,14 @@ func (w *warden) live() link.Exit {
 	if err := w.admit(); err != nil {
 		return exitFor(err)
 	}
+	if err := w.peers.load(w.cfg, func(path string) ([]byte, error) { return w.named(path, data) }); err != nil {
+		return exitFor(err)
+	}
+	for name, p := range w.peers.policies {
+		if p.Trust == policy.TrustFirstUse {
+			w.log(0, "%s was written at first contact and compared with nothing", name)
+		}
+	}
 	for _, n := range w.Notes {
 		w.log(0, "sandbox: not applied: %s", n)
 	}
@@ -230,7 +240,7 @@ func (w *warden) serveEvidence(st *link.Stream) {
 		return
 	}
 	select {
-	case <-w.proved:
+	case <-w.admitted:
 	case <-w.sess.Done():
 		return
 	}

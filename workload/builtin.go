@@ -32,7 +32,7 @@ func checkBuiltin(c *Config) error {
 		return nil
 	case c.Builtin != BuiltinSealer:
 		return fmt.Errorf("builtin: found %q, wanted %q", c.Builtin, BuiltinSealer)
-	case len(c.Args)+len(c.Env)+len(c.HostEnv)+len(c.Data)+len(c.Scratch)+len(c.HostDirs)+len(c.Secrets) > 0,
+	case len(c.Args)+len(c.Env)+len(c.HostEnv)+len(c.Data)+len(c.Scratch)+len(c.HostDirs)+len(c.Secrets)+len(c.Roles)+len(c.Collateral) > 0,
 		c.HasFiles, c.HostArgs, c.DebugLog, c.Steward != "", c.StewardCA != "", c.Limits != Limits{}:
 		return fmt.Errorf("builtin = %q: only tee may stand beside it", c.Builtin)
 	}

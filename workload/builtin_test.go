@@ -52,7 +52,7 @@ func TestBuiltinAlone(t *testing.T) {
 	if c, err := ParseConfig([]byte("builtin = \"sealer\"\ntee = [\"vm\"]\n")); err != nil || c.Builtin != BuiltinSealer {
 		t.Errorf("found %+v, %v", c, err)
 	}
-	for _, beside := range []string{
+	for _, beside := range []string{"roles = [\"a\"]", "collateral = [\"c\"]",
 		"args = [\"x\"]", "env = {A = \"b\"}", "host_args = true", "host_env = [\"A\"]", "debug_log = true", "files = []", "limits = {wall_time = \"1s\"}",
 		"steward = \"https://s\"", "steward_ca = \"ca.pem\"", "scratch = [{guest = \"/x\"}]", "host_dirs = [{guest = \"/x\"}]", "data = [{path = \"x\", guest = \"/x\"}]",
 	} {

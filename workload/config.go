@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -42,20 +43,30 @@ type Config struct {
 	HostEnv   []string // variables that the host may set, unmeasured
 	TEE       []string
 	DebugLog  bool
+	// Roles are those of which the host chooses one for each Keep; none: there are no roles.
+	Roles []string
+	// Collateral are files of vendor data, for judging other Keeps.
+	Collateral []string
+
+	role string // the one that this configuration was taken in; see As
 }
 
 // File is one descriptor of the guest; its number is its position.
 type File struct {
 	Kind       string // null, stdin, stdout, stderr, listen, connect
 	Name       string
-	Prot       string // listen, connect: tls or tcp
-	Addr       string // listen; default "::"
-	Host       string // connect
-	Port       uint16 // default 443 for tls, 80 for tcp
-	ClientCA   string // listen, tls: authorities of client certificates, a PEM file
-	ClientAuth string // listen, tls: none, request, require
-	CA         string // connect, tls: the peer's authorities instead of Mozilla's
-	Evidence   bool   // listen, tls: the Keep answers for its evidence by HTTP/1.1
+	Prot       string        // listen, connect: tls or tcp
+	Addr       string        // listen; default "::"
+	Host       string        // connect
+	Port       uint16        // default 443 for tls, 80 for tcp
+	ClientCA   string        // listen, tls: authorities of client certificates, a PEM file
+	ClientAuth string        // listen, tls: none, request, require, any
+	CA         string        // connect, tls: the peer's authorities instead of Mozilla's
+	Evidence   bool          // listen, tls: the Keep answers for its evidence by HTTP/1.1
+	Attest     string        // tls: a policy file; the peer must be a Keep that it admits
+	MaxAge     time.Duration // of a connection with attest, from the verdict on
+	PeerHeader string        // listen, tls: "proxy-v2", or "" for none
+	Role       string        // the entry is there in this role alone; "": in all
 }
 
 // Limits bound a workload; 0 is no limit of the configuration's own.
@@ -94,8 +105,10 @@ type rawConfig struct {
 	Env       map[string]string `toml:"env,omitempty"`
 	HostArgs  bool              `toml:"host_args,omitempty"`
 	HostEnv   []string          `toml:"host_env,omitempty"`
+	Roles     []string          `toml:"roles,omitempty"`
 	TEE       []string          `toml:"tee,omitempty"`
 	DebugLog  bool              `toml:"debug_log,omitempty"`
+	Collat    []string          `toml:"collateral,omitempty"`
 	Limits    rawLimits         `toml:"limits,omitempty"`
 	Files     *[]rawFile        `toml:"files,omitempty"`
 	Data      []rawMount        `toml:"data,omitempty"`
@@ -122,6 +135,10 @@ type rawFile struct {
 	ClientAuth string `toml:"client_auth,omitempty"`
 	CA         string `toml:"ca,omitempty"`
 	Evidence   bool   `toml:"evidence,omitempty"`
+	Attest     string `toml:"attest,omitempty"`
+	MaxAge     string `toml:"max_age,omitempty"`
+	PeerHeader string `toml:"peer_header,omitempty"`
+	Role       string `toml:"role,omitempty"`
 }
 
 type rawMount struct {
@@ -214,7 +231,7 @@ func decodeStrictly(b []byte, file string, raw any, keys map[string][]string) er
 
 func check(raw *rawConfig) (*Config, error) {
 	c := &Config{Builtin: raw.Builtin, Args: raw.Args, Env: raw.Env, Steward: raw.Steward, StewardCA: raw.StewardCA,
-		HostArgs: raw.HostArgs, HostEnv: raw.HostEnv, TEE: raw.TEE, DebugLog: raw.DebugLog}
+		HostArgs: raw.HostArgs, HostEnv: raw.HostEnv, TEE: raw.TEE, DebugLog: raw.DebugLog, Roles: raw.Roles, Collateral: raw.Collat}
 	if len(c.Args) > maxArgs || len(c.Env) > maxEnv || len(c.HostEnv) > maxMembers || len(c.TEE) > maxMembers {
 		return nil, fmt.Errorf("too many arguments or variables: at most %d and %d", maxArgs, maxEnv)
 	}
@@ -241,21 +258,27 @@ func check(raw *rawConfig) (*Config, error) {
 	if err := checkLimits(c, raw.Limits); err != nil {
 		return nil, err
 	}
+	if err := checkRoles(c); err != nil {
+		return nil, err
+	}
 	if raw.Files != nil {
 		c.HasFiles = true
 		if len(*raw.Files) > maxFiles {
 			return nil, fmt.Errorf("files: found %d, at most %d", len(*raw.Files), maxFiles)
 		}
-		names := map[string]bool{}
+		names := map[string][]string{} // of listeners, with the roles that each has
 		for i, f := range *raw.Files {
 			file, err := checkFile(f)
-			if err == nil && file.Kind == "listen" && names[file.Name] {
+			if err == nil && file.Role != "" && !slices.Contains(c.Roles, file.Role) {
+				err = fmt.Errorf("role: found %q, wanted one of roles = %q", file.Role, c.Roles)
+			}
+			if err == nil && file.Kind == "listen" && slices.ContainsFunc(names[file.Name], func(r string) bool { return r == "" || file.Role == "" || r == file.Role }) {
 				err = fmt.Errorf("the name %q is used twice", file.Name)
 			}
 			if err != nil {
 				return nil, fmt.Errorf("files[%d]: %w", i, err)
 			}
-			names[file.Name] = true
+			names[file.Name] = append(names[file.Name], file.Role)
 			c.Files = append(c.Files, file)
 		}
 	}

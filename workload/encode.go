@@ -13,28 +13,29 @@ import (
 // stdin, stdout and stderr.
 func (c *Config) Descriptors() []File {
 	if c.HasFiles {
-		return c.Files
+		return c.inRole()
 	}
 	return []File{{Kind: "stdin", Name: "stdin"}, {Kind: "stdout", Name: "stdout"}, {Kind: "stderr", Name: "stderr"}}
 }
 
 // Environ is the guest's environment as K=V, sorted. FD_COUNT and FD_NAMES tell
 // a guest its descriptors as Enarx does; they are there only where files was
-// declared, and env may override them.
+// declared, and env may override them. Of a configuration with roles that was not
+// taken in one (As) they are left out.
 func (c *Config) Environ() []string { return c.environ(nil) }
 
 // environ lays more, K=V, over the measured environment.
 func (c *Config) environ(more []string) []string {
 	all := map[string]string{}
-	if c.HasFiles {
-		names := ""
-		for i, f := range c.Files {
+	if c.HasFiles && (c.role != "" || len(c.Roles) == 0) { // each role has descriptors of its own
+		files, names := c.inRole(), ""
+		for i, f := range files {
 			if i > 0 {
 				names += ":"
 			}
 			names += f.Name
 		}
-		all["FD_COUNT"] = strconv.Itoa(len(c.Files))
+		all["FD_COUNT"] = strconv.Itoa(len(files))
 		all["FD_NAMES"] = names
 	}
 	for k, v := range c.Env {
@@ -43,6 +44,9 @@ func (c *Config) environ(more []string) []string {
 	for _, kv := range more {
 		k, v, _ := strings.Cut(kv, "=")
 		all[k] = v
+	}
+	if c.role != "" {
+		all[RoleVariable] = c.role
 	}
 	out := make([]string, 0, len(all))
 	for k, v := range all {
@@ -90,12 +94,16 @@ func (c *Config) wardenPaths() []string {
 	if c.StewardCA != "" {
 		out = append(out, c.StewardCA)
 	}
+	out = append(out, c.Collateral...)
 	for _, f := range c.Files {
 		if f.ClientCA != "" {
 			out = append(out, f.ClientCA)
 		}
 		if f.CA != "" {
 			out = append(out, f.CA)
+		}
+		if f.Attest != "" {
+			out = append(out, f.Attest)
 		}
 	}
 	return out
@@ -106,7 +114,7 @@ func (c *Config) wardenPaths() []string {
 // fixed order, values that are the default are left out.
 func (c *Config) Encode() ([]byte, error) {
 	raw := rawConfig{Builtin: c.Builtin, Steward: c.Steward, StewardCA: c.StewardCA, Args: c.Args, Env: c.Env,
-		HostArgs: c.HostArgs, HostEnv: c.HostEnv, TEE: c.TEE, DebugLog: c.DebugLog}
+		HostArgs: c.HostArgs, HostEnv: c.HostEnv, TEE: c.TEE, DebugLog: c.DebugLog, Roles: c.Roles, Collat: c.Collateral}
 	size := func(n uint64) string {
 		if n == 0 {
 			return ""
@@ -124,7 +132,11 @@ func (c *Config) Encode() ([]byte, error) {
 		files := []rawFile{}
 		for _, f := range c.Files {
 			r := rawFile{Kind: f.Kind, Name: f.Name, Prot: f.Prot, Addr: f.Addr, Host: f.Host,
-				ClientCA: f.ClientCA, ClientAuth: f.ClientAuth, CA: f.CA, Evidence: f.Evidence}
+				ClientCA: f.ClientCA, ClientAuth: f.ClientAuth, CA: f.CA, Evidence: f.Evidence,
+				Attest: f.Attest, PeerHeader: f.PeerHeader, Role: f.Role}
+			if f.MaxAge > 0 {
+				r.MaxAge = f.MaxAge.String()
+			}
 			if f.Kind == "listen" || f.Kind == "connect" {
 				port := int64(f.Port)
 				r.Port = &port

@@ -19,6 +19,7 @@ const (
 type HostInput struct {
 	Args []string // follow the measured arguments
 	Env  []string // NAME=VALUE, each name once; NAME is in host_env
+	Role string   // one of roles; "" where there are none
 }
 
 // Input is what the guest is started with: its measured arguments and
@@ -32,6 +33,9 @@ func (c *Config) Input(h HostInput) (args, env []string, err error) {
 }
 
 func (c *Config) checkHost(h HostInput) error {
+	if h.Role != c.role {
+		return fmt.Errorf("the host's role is %q, and the configuration was taken in the role %q", h.Role, c.role)
+	}
 	if len(h.Args) > 0 && !c.HostArgs {
 		return errors.New("the host adds arguments, and the configuration has no host_args = true")
 	}
@@ -79,6 +83,8 @@ func checkHostKeys(c *Config) error {
 			return fmt.Errorf("host_env: found the name %q, wanted one that is not empty and has no '='", name)
 		case name == "FD_COUNT" || name == "FD_NAMES":
 			return fmt.Errorf("host_env: %s tells the workload its descriptors, which are measured", name)
+		case name == RoleVariable && len(c.Roles) > 0:
+			return fmt.Errorf("host_env: %s tells the workload its role", name)
 		case seen[name]:
 			return fmt.Errorf("host_env: %q stands twice", name)
 		}

@@ -122,10 +122,26 @@ func Load(name string, f Flags) (*Workload, error) {
 			w.Layers = append(w.Layers, b)
 			m.Layers = append(m.Layers, describe(media, b))
 		}
+		if _, err := w.Config.Policies(w.file); err != nil {
+			return nil, err
+		}
+		if _, err := w.Config.VendorData(w.file); err != nil {
+			return nil, err
+		}
 	}
 	w.Manifest = m.Encode()
 	w.Digest = Digest(describe("", w.Manifest).Digest)
 	return w, nil
+}
+
+// file gives the bytes of a path that the configuration names.
+func (w *Workload) file(name string) ([]byte, error) {
+	for i, p := range w.Config.Paths() {
+		if p.Path == name && i < len(w.Layers) {
+			return w.Layers[i], nil
+		}
+	}
+	return nil, fmt.Errorf("workload: %s is not among the files that the configuration names", name)
 }
 
 func configOf(dir string) (file string, enarx bool, err error) {

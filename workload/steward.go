@@ -113,6 +113,8 @@ func checkPlaces(c *Config) error {
 				return fmt.Errorf("secrets: the variable %q stands in env too", s.Env)
 			case s.Env == "FD_COUNT" || s.Env == "FD_NAMES":
 				return fmt.Errorf("secrets: %s tells the workload its descriptors, which are measured", s.Env)
+			case s.Env == RoleVariable && len(c.Roles) > 0:
+				return fmt.Errorf("secrets: %s tells the workload its role", s.Env)
 			case envs[s.Env]:
 				return fmt.Errorf("secrets: the variable %q stands twice", s.Env)
 			}

@@ -7,9 +7,9 @@ import (
 
 // donjonKeys and enarxKeys are the valid keys of each table, for suggestions.
 var donjonKeys = map[string][]string{
-	"":          {"builtin", "steward", "steward_ca", "args", "env", "host_args", "host_env", "tee", "debug_log", "limits", "files", "data", "scratch", "host_dirs", "secrets"},
+	"":          {"builtin", "steward", "steward_ca", "args", "env", "host_args", "host_env", "roles", "tee", "debug_log", "collateral", "limits", "files", "data", "scratch", "host_dirs", "secrets"},
 	"limits":    {"memory", "cpu_time", "wall_time", "output"},
-	"files":     {"kind", "name", "prot", "addr", "host", "port", "client_ca", "client_auth", "ca", "evidence"},
+	"files":     {"kind", "name", "prot", "addr", "host", "port", "client_ca", "client_auth", "ca", "evidence", "attest", "max_age", "peer_header", "role"},
 	"data":      {"path", "guest"},
 	"scratch":   {"guest", "size"},
 	"host_dirs": {"guest"},

@@ -177,7 +177,7 @@ func (c *Config) judge(ctx context.Context, s *tls.ConnectionState, p proof, non
 	}
 	o := c.Options
 	o.At, o.Nonce, o.Purpose = c.now(), nonce, evidence.PurposeConnect
-	o.Channel = &attest.Channel{Exporter: exporter, SPKI: s.PeerCertificates[0].RawSubjectPublicKeyInfo, Instance: c.Instance}
+	o.Channel = &attest.Channel{Exporter: exporter, SPKI: s.PeerCertificates[0].RawSubjectPublicKeyInfo, Instance: c.Instance, Certificates: s.PeerCertificates}
 	if c.Certificate != nil {
 		if o.Channel.Own, err = publicKey(c.Certificate); err != nil {
 			return nil, err

@@ -118,6 +118,7 @@ type Keep struct {
 	WorkloadDigest Hex    `json:"workload_digest"`
 	Purpose        string `json:"purpose"`
 	Instance       Hex    `json:"instance"`
+	Role           string `json:"role,omitempty"` // of those that the workload's configuration lists
 	Nonce          Hex    `json:"nonce,omitempty"`
 	Exporter       Hex    `json:"tls_exporter,omitempty"`
 	StewardKey     Hex    `json:"steward_key_sha256,omitempty"` // at enrolment: whom the Keep talks to

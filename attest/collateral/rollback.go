@@ -97,7 +97,29 @@ func (h *HighWater) Raise(verified *Set) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, o := range observe(verified) {
+	h.raise(observe(verified))
+}
+
+// Merge raises the memory to what another one remembers.
+func (h *HighWater) Merge(other *HighWater) {
+	if h == nil || other == nil || h == other {
+		return
+	}
+	other.mu.Lock()
+	list := make([]observed, 0, len(other.marks))
+	for k, m := range other.marks {
+		list = append(list, observed{k, m})
+	}
+	other.mu.Unlock()
+	slices.SortFunc(list, func(a, b observed) int { return strings.Compare(a.key, b.key) })
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.raise(list)
+}
+
+// raise is Raise for its caller, who holds the lock.
+func (h *HighWater) raise(list []observed) {
+	for _, o := range list {
 		m, known := h.marks[o.key]
 		switch {
 		case !known && len(h.marks) >= maxMarks:
@@ -127,6 +149,23 @@ func (h *HighWater) Len() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.marks)
+}
+
+// Latest is the newest thisUpdate among the revocation lists that are remembered: a
+// time that has come, by the word of a vendor. Zero where there is none.
+func (h *HighWater) Latest() time.Time {
+	var t time.Time
+	if h == nil {
+		return t
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, m := range h.marks {
+		if m.ThisUpdate.After(t) {
+			t = m.ThisUpdate
+		}
+	}
+	return t
 }
 
 // compareNumbers compares decimal numbers; "" is under all.

@@ -127,6 +127,7 @@ var rules = []rule{
 	{verdict.RuntimePinned, executables, unrecognized},
 	{verdict.Workload, executables, unrecognized},
 	{verdict.WorkloadBinding, executables, unrecognized},
+	{verdict.PeerRole, executables, unrecognized},
 	{verdict.WorkloadSignature, executables, unrecognized},
 	{verdict.WorkloadVersion, executables, unrecognized},
 	{verdict.HostData, executables, contraindicated},

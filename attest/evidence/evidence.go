@@ -144,6 +144,24 @@ type Claims struct {
 	// secrets to (THREATS T4). 32 bytes or absent.
 	StewardKey []byte
 	SealingKey []byte
+	// Role is which of the roles that the workload's configuration lists this Keep was
+	// started in; "" where it lists none. See CheckRole.
+	Role string
+}
+
+// MaxRole is the most bytes of a role.
+const MaxRole = 32
+
+// CheckRole refuses what is no role: 1 to 32 lower-case letters, digits and hyphens.
+func CheckRole(s string) error {
+	ok := len(s) >= 1 && len(s) <= MaxRole
+	for i := 0; ok && i < len(s); i++ {
+		ok = s[i] >= 'a' && s[i] <= 'z' || s[i] >= '0' && s[i] <= '9' || s[i] == '-'
+	}
+	if !ok {
+		return fmt.Errorf("evidence: found the role %.80q, wanted 1 to %d lower-case letters, digits and hyphens", s, MaxRole)
+	}
+	return nil
 }
 
 type wireClaims struct {
@@ -155,6 +173,7 @@ type wireClaims struct {
 	TLSExporter    []byte `cbor:"tls-exporter,omitempty"`
 	StewardKey     []byte `cbor:"steward-key,omitempty"`
 	SealingKey     []byte `cbor:"sealing-key,omitempty"`
+	Role           string `cbor:"role,omitempty"`
 }
 
 type hashEntry struct {
@@ -176,7 +195,7 @@ func (c Claims) Encode() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return m.Marshal(wireClaims{h, c.Nonce, c.WorkloadDigest[:], c.Purpose, c.Instance[:], c.TLSExporter, c.StewardKey, c.SealingKey})
+	return m.Marshal(wireClaims{h, c.Nonce, c.WorkloadDigest[:], c.Purpose, c.Instance[:], c.TLSExporter, c.StewardKey, c.SealingKey, c.Role})
 }
 
 func (c Claims) check() error {
@@ -193,6 +212,9 @@ func (c Claims) check() error {
 	}
 	if enrol := c.StewardKey != nil || c.SealingKey != nil; enrol && (len(c.StewardKey) != 32 || len(c.SealingKey) != 32 || c.Purpose != PurposeEnrol) {
 		return errors.New("evidence: claims: steward-key and sealing-key are 32 bytes each, stand together, and belong to enrolment")
+	}
+	if c.Role != "" {
+		return CheckRole(c.Role)
 	}
 	return nil
 }
@@ -220,7 +242,7 @@ func ParseClaims(b []byte) (Claims, error) {
 	}
 	c = Claims{PubkeyHash: [32]byte(h.Hash), Nonce: w.Nonce, WorkloadDigest: [32]byte(w.WorkloadDigest),
 		Purpose: w.Purpose, Instance: [16]byte(w.Instance), TLSExporter: w.TLSExporter,
-		StewardKey: w.StewardKey, SealingKey: w.SealingKey}
+		StewardKey: w.StewardKey, SealingKey: w.SealingKey, Role: w.Role}
 	again, err := c.Encode()
 	if err != nil {
 		return c, err

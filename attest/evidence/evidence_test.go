@@ -6,6 +6,7 @@ import (
 	"crypto/sha512"
 	"crypto/x509"
 	"encoding/hex"
+	"strings"
 	"testing"
 )
 
@@ -43,6 +44,34 @@ func TestClaimsGolden(t *testing.T) {
 	}
 }
 
+// A role is the one text that the host chooses among a configuration's; the golden
+// claims, which have none, stay what they were.
+func TestClaimsRole(t *testing.T) {
+	c := sample()
+	c.Role = "alice"
+	b, err := c.Encode()
+	want := "a6" + "64726f6c65" + "65616c696365" + goldenClaims[2:]
+	if err != nil || hex.EncodeToString(b) != want {
+		t.Fatalf("found %x, %v, wanted %s", b, err, want)
+	}
+	if back, err := ParseClaims(b); err != nil || back.Role != "alice" {
+		t.Errorf("found %+v, %v", back, err)
+	}
+	for name, hexed := range map[string]string{
+		"empty": "a6" + "64726f6c65" + "60" + goldenClaims[2:],
+		"bytes": "a6" + "64726f6c65" + "45616c696365" + goldenClaims[2:],
+		"space": "a6" + "64726f6c65" + "65616c206365" + goldenClaims[2:],
+	} {
+		b, err := hex.DecodeString(hexed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c, err := ParseClaims(b); err == nil {
+			t.Errorf("%s: accepted as %+v", name, c)
+		}
+	}
+}
+
 func TestClaimsBounds(t *testing.T) {
 	for name, change := range map[string]func(*Claims){
 		"no purpose":         func(c *Claims) { c.Purpose = "" },
@@ -50,6 +79,8 @@ func TestClaimsBounds(t *testing.T) {
 		"nonce of 7 bytes":   func(c *Claims) { c.Nonce = make([]byte, 7) },
 		"nonce of 65 bytes":  func(c *Claims) { c.Nonce = make([]byte, 65) },
 		"exporter too large": func(c *Claims) { c.TLSExporter = make([]byte, 65) },
+		"role in capitals":   func(c *Claims) { c.Role = "Alice" },
+		"role of 33 bytes":   func(c *Claims) { c.Role = strings.Repeat("a", 33) },
 	} {
 		c := sample()
 		change(&c)

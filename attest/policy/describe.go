@@ -27,14 +27,17 @@ func (p *Policy) Describe() []string {
 	}
 	add("for all of them:")
 	switch {
-	case p.Workloads == nil:
+	case !p.namesWorkload():
 		add("  workload: none is named: the check workload is not made, and without a waiver nothing is admitted")
-	case len(p.Workloads) == 0:
-		add("  workload: an empty list admits none")
+	case p.Workloads != nil && len(p.Workloads) == 0:
+		add("  workload: an empty list of digests admits none")
 	default:
 		for _, d := range p.Workloads {
 			add("  workload: the host data is %s", d)
 		}
+	}
+	for _, line := range p.describePeer() {
+		add("  %s", line)
 	}
 	if p.RequireClaims {
 		add("  claims: the evidence comes with the claims of a Keep")
@@ -42,7 +45,10 @@ func (p *Policy) Describe() []string {
 	if p.Freshness == FreshnessNone {
 		add("  freshness: a recording is admitted; --nonce is compared where it is given")
 	} else {
-		add("  freshness: the evidence holds the nonce of --nonce")
+		add("  freshness: the evidence holds the nonce it was asked for with")
+	}
+	if note := TrustNote(p.Trust); note != "" {
+		add("  %s", note)
 	}
 	switch {
 	case p.AllowSimulated && len(p.SimulatedRoots) > 0:

@@ -17,11 +17,12 @@ type Draft struct {
 	At       time.Time // when the evidence was judged
 	Evidence string    // SHA-256 of it, for the comment
 	Nonce    bool      // a nonce was given, and is demanded from now on
-	// Compared says with what the measurements were compared; "": with nothing.
+	// Compared says what was compared with what; "": nothing was.
 	Compared string
-	// FirstUse says that the evidence was got from whoever answered at an address.
-	FirstUse bool
-	Waive    []Waiver
+	// Trust is the policy's, where the evidence was got from whoever answered at an
+	// address: what was compared with nothing.
+	Trust string
+	Waive []Waiver
 }
 
 // Waives says whether the draft waives a check.
@@ -111,18 +112,18 @@ func (d *Draft) TOML() []byte {
 	if d.Compared == "" {
 		w.comment("What it shows was believed and compared with nothing: whether the program that was\nmeasured is the one you want is for you to find out (donjon image measure).")
 	} else {
-		w.comment("The measurements were compared with %s.", d.Compared)
+		w.comment("Compared: %s.", d.Compared)
 	}
 	w.comment("Remove what you do not want admitted; donjon policy check explains this file.")
 	w.blank()
 	w.key("version", "1", "")
 	if d.Nonce {
-		w.key("freshness", `"nonce"`, "evidence must hold the nonce of --nonce")
+		w.key("freshness", `"nonce"`, "evidence holds the nonce it was asked for with: that of verify --nonce; connect sends its own")
 	} else {
 		w.key("freshness", `"none"`, `a recording is admitted; "nonce" demands a fresh answer`)
 	}
-	if d.FirstUse {
-		w.key("trust", text(TrustFirstUse), "written at first contact and compared with nothing")
+	if d.Trust != "" {
+		w.key("trust", text(d.Trust), TrustNote(d.Trust))
 	}
 	if h := c.HostData; h != nil && !claims.Zero(h) && (len(h) <= 32 || claims.Zero(h[32:])) {
 		w.key("workloads", quotedHexes(h[:min(32, len(h))]), "accepted workload digests, as the hardware's host data has them")

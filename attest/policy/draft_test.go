@@ -152,3 +152,22 @@ func TestDraftRoundTrip(t *testing.T) {
 		}
 	}
 }
+
+// What was compared with nothing stands in the file, reads back, and is said in words.
+func TestDraftTrust(t *testing.T) {
+	for _, trust := range []string{"", TrustFirstUse, TrustFirstUseImage, TrustFirstUseWorkload} {
+		d := Draft{Claims: snpClaims(), At: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), Trust: trust}
+		p := parsed(t, d)
+		if p == nil || p.Trust != trust || (TrustNote(trust) == "") != (trust == "") {
+			t.Errorf("%q: %+v", trust, p)
+			continue
+		}
+		said := strings.Contains(strings.Join(p.Describe(), "\n"), "first use")
+		if written := strings.Contains(string(d.TOML()), TrustNote(trust)); said != (trust != "") || !written {
+			t.Errorf("%q: in words %v, in the file %v", trust, said, written)
+		}
+	}
+	if _, err := Parse([]byte("version = 1\ntrust = \"always\"\n[snp]\n")); err == nil {
+		t.Error("a trust that nobody knows is read")
+	}
+}

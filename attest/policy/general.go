@@ -26,6 +26,10 @@ type Demand struct {
 	// PlatformOnly judges the platform alone: which software and workload it runs,
 	// and for whom the evidence was made, is shown as not made and not demanded.
 	PlatformOnly bool
+	// Peer is what is known of both ends where a Keep judges; nil: nothing.
+	Peer *Peer
+	// TimeSource is where At is from, inside a Keep.
+	TimeSource TimeSource
 }
 
 const noPolicy = "no policy says which software is wanted"
@@ -53,6 +57,7 @@ func (p *Policy) Appraise(c *claims.Claims, d Demand) []verdict.Check {
 	}
 	out = append(out, p.freshness(c, d), p.purpose(c, d))
 	out = append(out, p.workload(c, d)...)
+	out = append(out, p.peerRole(c, d), p.timeSource(d))
 	kept := out[:0]
 	for _, k := range out {
 		if k.Code != "" {
@@ -136,19 +141,19 @@ func (p *Policy) workload(c *claims.Claims, d Demand) []verdict.Check {
 	const hint = "without host data nothing in the hardware's word says which workload runs"
 	if c.HostData == nil {
 		out := []verdict.Check{d.software(verdict.Skip(verdict.WorkloadBinding, "evidence of "+c.TEE+" has no host data", hint))}
-		if p.Workloads != nil { // doing without the binding is not yet doing without the list
-			out = append(out, d.software(verdict.Skip(verdict.Workload, "evidence of "+c.TEE+" names no workload", "").Want(oneOf(p.Workloads)).From("policy: workloads")))
+		if p.namesWorkload() { // doing without the binding is not yet doing without the list
+			out = append(out, d.software(verdict.Skip(verdict.Workload, "evidence of "+c.TEE+" names no workload", "").Want(p.workloadWanted(d)).From(p.workloadKeys())))
 		}
 		return out
 	}
-	if claims.Zero(c.HostData) && p.Workloads != nil {
-		return []verdict.Check{verdict.Fail(verdict.Workload, "host data of zeros: no workload is named", oneOf(p.Workloads)).From("policy: workloads")}
+	if claims.Zero(c.HostData) && p.namesWorkload() {
+		return []verdict.Check{verdict.Fail(verdict.Workload, "host data of zeros: no workload is named", p.workloadWanted(d)).From(p.workloadKeys())}
 	}
 	if claims.Zero(c.HostData) {
 		return []verdict.Check{d.software(verdict.Skip(verdict.WorkloadBinding, "the host data is zero: no workload is named", hint))}
 	}
 	if len(c.HostData) > 32 && !claims.Zero(c.HostData[32:]) {
-		if p.Workloads == nil && c.Keep == nil {
+		if !p.namesWorkload() && c.Keep == nil {
 			// Somebody else's use of the field: no workload of ours, and none was asked for.
 			return []verdict.Check{d.software(verdict.Skip(verdict.WorkloadBinding, "host data that is no digest of 32 bytes, "+c.HostData.String(), hint))}
 		}
@@ -156,18 +161,15 @@ func (p *Policy) workload(c *claims.Claims, d Demand) []verdict.Check {
 	}
 	digest := c.HostData[:min(32, len(c.HostData))]
 	out := []verdict.Check{verdict.Pass(verdict.WorkloadBinding, digest.String())}
-	switch {
-	case p.Workloads == nil:
+	if !p.namesWorkload() {
 		why := "the policy names no workload"
 		if d.NoPolicy {
 			why = noPolicy
 		}
 		k := d.software(verdict.Skip(verdict.Workload, why, "workloads = [\""+digest.String()+"\"] admits this one").From("policy: workloads"))
 		return append(out, k)
-	case contains(p.Workloads, digest):
-		return append(out, verdict.Pass(verdict.Workload, digest.String()).From("policy: workloads"))
 	}
-	return append(out, verdict.Fail(verdict.Workload, digest.String(), oneOf(p.Workloads)).From("policy: workloads"))
+	return append(out, d.software(p.named(digest, d)))
 }
 
 // pinned is the check runtime-pinned where the policy names nothing to compare

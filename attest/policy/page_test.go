@@ -74,7 +74,7 @@ func TestPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	tables := map[string]reflect.Type{
-		"Top level": reflect.TypeFor[Policy](), "[[waive]]": reflect.TypeFor[Waiver](), "[snp]": reflect.TypeFor[SNP](), "[snp.floors.PRODUCT]": reflect.TypeFor[SNPFloor](),
+		"Top level": reflect.TypeFor[Policy](), "[[waive]]": reflect.TypeFor[Waiver](), "[[signers]]": reflect.TypeFor[Signer](), "[snp]": reflect.TypeFor[SNP](), "[snp.floors.PRODUCT]": reflect.TypeFor[SNPFloor](),
 		"[sgx] and [tdx], the platform": reflect.TypeFor[Intel](), "[sgx]": reflect.TypeFor[SGX](), "[[sgx.signers]]": reflect.TypeFor[SGXSigner](),
 		"[tdx]": reflect.TypeFor[TDX](), "[[tdx.measurements]]": reflect.TypeFor[TDXMeasurement](), "[tpm]": reflect.TypeFor[TPM](), "[nitro]": reflect.TypeFor[Nitro](),
 	}

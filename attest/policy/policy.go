@@ -34,12 +34,22 @@ type Policy struct {
 	// Freshness is "nonce" (the default: the evidence must hold the verifier's nonce)
 	// or "none" (a stored file is judged; honoured by verify alone).
 	Freshness string `toml:"freshness"`
-	// Trust is "first-use" where what the policy admits was taken from whoever answered
-	// first, and compared with nothing: who judges by it says so. Else absent.
+	// Trust says what of the policy was taken from whoever answered first and compared
+	// with nothing, one of the Trust constants: who judges by it says so. Else absent.
 	Trust string `toml:"trust"`
 	// Workloads are the accepted workload digests, as they stand in the host data.
 	// Absent: none is named, and the check workload is not made.
 	Workloads []Digest `toml:"workloads"`
+	// SameWorkload, SPIFFE and Signers name workloads where no digest can: two that name
+	// each other's would each be part of what the other's is made of (THREATS T13). With
+	// Workloads they are alternatives: one that fits is enough.
+	SameWorkload bool     `toml:"same_workload"`
+	SPIFFE       []string `toml:"spiffe"`
+	Signers      []Signer `toml:"signers"`
+	// PeerRole is the role, of those in its configuration, that the Keep must run in.
+	PeerRole string `toml:"peer_role"`
+	// Time is "host" where a Keep may judge by its host's clock alone. Else absent.
+	Time string `toml:"time"`
 
 	// RequireClaims refuses evidence that comes without the claims of a Keep of Donjon's
 	// (its key, purpose and instance): a bare report is anybody's who has read it.
@@ -205,8 +215,25 @@ func Default() *Policy {
 	return &Policy{Version: 1, Freshness: FreshnessNonce, SNP: &SNP{}, TDX: &TDX{}, SGX: &SGX{}, TPM: &TPM{}, Nitro: &Nitro{}}
 }
 
-// TrustFirstUse is the value of Trust.
-const TrustFirstUse = "first-use"
+// Values of Trust.
+const (
+	TrustFirstUse         = "first-use"          // all of it
+	TrustFirstUseImage    = "first-use-image"    // what was measured at launch; the workload was compared
+	TrustFirstUseWorkload = "first-use-workload" // the workload; what was measured at launch was compared
+)
+
+// TrustNote is a value of Trust in words; "" where there is none.
+func TrustNote(trust string) string {
+	switch trust {
+	case TrustFirstUse:
+		return "trust on first use, compared with nothing"
+	case TrustFirstUseImage:
+		return "trust on first use: the workload was compared, what was measured at launch was compared with nothing"
+	case TrustFirstUseWorkload:
+		return "trust on first use: what was measured at launch was compared, the workload was compared with nothing"
+	}
+	return ""
+}
 
 // Values of Freshness.
 const (
@@ -235,13 +262,16 @@ func (p *Policy) check() error {
 	default:
 		return fmt.Errorf("freshness: found %q, wanted %q or %q", p.Freshness, FreshnessNonce, FreshnessNone)
 	}
-	if p.Trust != "" && p.Trust != TrustFirstUse {
-		return fmt.Errorf("trust: found %q, wanted %q, or none", p.Trust, TrustFirstUse)
+	if p.Trust != "" && TrustNote(p.Trust) == "" {
+		return fmt.Errorf("trust: found %q, wanted %q, %q, %q, or none", p.Trust, TrustFirstUse, TrustFirstUseImage, TrustFirstUseWorkload)
 	}
 	for _, d := range p.Workloads {
 		if len(d) != 32 {
 			return fmt.Errorf("workloads: found a digest of %d bytes, wanted 32", len(d))
 		}
+	}
+	if err := p.checkPeer(); err != nil {
+		return err
 	}
 	for _, d := range p.SimulatedRoots {
 		if len(d) != 32 {

@@ -77,6 +77,7 @@ const (
 
 	// What the policy says.
 	Workload      Code = "workload"
+	PeerRole      Code = "peer-role"
 	RuntimePinned Code = "runtime-pinned"
 	Debug         Code = "debug"
 	Migration     Code = "migration"
@@ -146,7 +147,8 @@ var table = []Info{
 	{SelfSignature, Genuineness, false, "the certificate or request is signed with the key it carries"},
 	{WorkloadBinding, Admission, true, "the hardware's host data names a workload, padded with zeros"},
 
-	{Workload, Admission, true, "the policy accepts the workload digest in the host data"},
+	{Workload, Admission, true, "the policy accepts the workload digest in the host data, or names the workload in another way"},
+	{PeerRole, Admission, false, "the peer runs in the role that the policy names, and not in the one of the Keep that judges"},
 	{WorkloadSignature, Admission, false, "a signer that the policy names signed this workload digest under this name"},
 	{WorkloadVersion, Admission, false, "the signed version is at least the policy's, and none that was admitted before is higher"},
 	{RuntimePinned, Admission, false, "the policy names the program that was measured at launch"},

@@ -34,6 +34,7 @@ func (e *env) prepare(ctx context.Context) error {
 		{"make", "--no-print-directory", "-C", "examples", "hello"},
 		{"go", "build", "-trimpath", "-o", e.guest("oneprocess"), "./bench/oneprocess"},
 		{"go", "build", "-trimpath", "-o", e.guest("native"), "./bench/native"},
+		{"go", "build", "-trimpath", "-o", e.guest("attested"), "./bench/attested"},
 		{"go", "install", "-trimpath", wazeroCommand},
 	} {
 		cmd := exec.CommandContext(ctx, c[0], c[1:]...)

@@ -39,6 +39,7 @@ func rows() []row {
 		{"vm", "Virtual machine", vmRow},
 		{"verify", "Verification", verifyRow},
 		{"steward", "Steward", stewardRow},
+		{"connect", "Attested connections", connectRow},
 	}
 }
 

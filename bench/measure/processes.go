@@ -72,3 +72,30 @@ func pss(pid int) (int64, error) {
 	}
 	return 0, fmt.Errorf("memory of process %d: no Pss line", pid)
 }
+
+// memoryOf is the resident set size of a process now, and at the greatest, in bytes.
+func memoryOf(pid int) (now, greatest int64, err error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, 0, err
+	}
+	for l := range strings.Lines(string(b)) {
+		f := strings.Fields(l)
+		if len(f) != 3 || f[0] != "VmRSS:" && f[0] != "VmHWM:" {
+			continue
+		}
+		kb, err := strconv.ParseInt(f[1], 10, 64)
+		if err != nil {
+			return 0, 0, fmt.Errorf("memory of process %d: %w", pid, err)
+		}
+		if f[0] == "VmRSS:" {
+			now = kb << 10
+		} else {
+			greatest = kb << 10
+		}
+	}
+	if now == 0 || greatest == 0 {
+		return 0, 0, fmt.Errorf("memory of process %d: no VmRSS or VmHWM line", pid)
+	}
+	return now, greatest, nil
+}

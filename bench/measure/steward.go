@@ -22,12 +22,14 @@ func stewardRow(ctx context.Context, e *env) (report, error) {
 		{"server", "Enrol", "500x", "whole enrolments over TLS, the Keeps' part in the same process"},
 		{"server", "Appraisal/steward", "1000x", "appraisal, the Steward's"},
 		{"server", "Appraisal/library", "1000x", "appraisal, the library alone"},
+		{"e2e", "Enrolments/sqlite", "2000x", "enrolments over TLS, one process, SQLite; the Keeps' part done before"},
+		{"e2e", "Enrolments/postgresql-two-replicas", "2000x", "enrolments over TLS, two processes on one PostgreSQL"},
 		{"store", "Decide/sqlite", "5000x", "decisions, SQLite"},
 		{"store", "Decide/postgresql", "5000x", "decisions, PostgreSQL"},
 		{"store", "Decide/postgresql-two-replicas", "5000x", "decisions, PostgreSQL, two replicas"},
 	}
-	for _, p := range []string{"server", "store"} {
-		cmd := exec.CommandContext(ctx, "go", "test", "-c", "-o", e.guest("steward-"+p+".test"), "./steward/"+p)
+	for p, folder := range stewardTests {
+		cmd := exec.CommandContext(ctx, "go", "test", "-c", "-o", e.guest("steward-"+p+".test"), "./"+folder)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return report{}, fmt.Errorf("%s: %w\n%s", p, err, out)
@@ -70,10 +72,14 @@ func stewardRow(ctx context.Context, e *env) (report, error) {
 		{what: "enrolments a second, SQLite", got: got["EnrolService"]["enrolments/s"], limit: 500, atLeast: true},
 		{what: "250 a second: p99", got: got["EnrolHalfLoad"]["p99-ms"], unit: " ms", limit: 100},
 		{what: "appraisal: rate, ratio to the library's", got: got["Appraisal/library"]["cpu-µs/op"].per(got["Appraisal/steward"]["cpu-µs/op"]), limit: 0.8, atLeast: true},
+		{what: "PostgreSQL, two replicas: enrolments, ratio to SQLite", got: got["Enrolments/postgresql-two-replicas"]["enrolments/s"].per(got["Enrolments/sqlite"]["enrolments/s"]), limit: 0.8, atLeast: true},
 		{what: "PostgreSQL, two replicas: decisions, ratio to SQLite", got: got["Decide/postgresql-two-replicas"]["decisions/s"].per(got["Decide/sqlite"]["decisions/s"]), limit: 0.8, atLeast: true},
 	}
 	return r, nil
 }
+
+// stewardTests are the folders of the benchmarks, by their short names.
+var stewardTests = map[string]string{"server": "steward/server", "store": "steward/store", "e2e": "e2e"}
 
 // metrics runs one benchmark once and gives each of its figures by unit.
 func (e *env) metrics(ctx context.Context, pkg, bench, times string) (map[string]float64, error) {
@@ -83,7 +89,7 @@ func (e *env) metrics(ctx context.Context, pkg, bench, times string) (map[string
 	}
 	parts[0] = "^Benchmark" + strings.TrimPrefix(parts[0], "^")
 	cmd := exec.CommandContext(ctx, e.guest("steward-"+pkg+".test"), "-test.run", "xxx", "-test.bench", strings.Join(parts, "/"), "-test.benchtime", times)
-	cmd.Dir = filepath.Join(e.root, "steward", pkg)
+	cmd.Dir = filepath.Join(e.root, stewardTests[pkg])
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w\n%.500s", bench, err, out)

@@ -11,6 +11,14 @@ const configTemplate = `# What the Keep gives the workload beside this file, mai
 # it, so this is no setting here:
 # builtin = "sealer"
 
+# Parts that the workload can be run in; the host chooses one for each Keep
+# (donjon run --role), the Keep shows it. Entries with role = "..." are there in
+# that one alone.
+#roles = ["client", "server"]
+
+# Vendor data for judging other Keeps, beside what they bring along.
+#collateral = ["vendor.json"]
+
 # Arguments; the program's name stands before them.
 #args = ["--greeting", "hello"]
 
@@ -56,12 +64,24 @@ kind = "stderr"
 #prot = "tls"
 #port = 8443
 # Ask clients for a certificate of these authorities; client_auth: none, request
-# or require.
+# or require; or any, without client_ca: a key that the client holds, named by nobody.
 #client_ca = "clients.pem"
 #client_auth = "require"
+# Begin each connection with who the client is: a PROXY protocol header.
+#peer_header = "proxy-v2"
 # The Keep gives its evidence at /.well-known/donjon/evidence, beside a workload that
 # speaks HTTP/1.1.
 #evidence = true
+
+# The same for other Keeps alone: those that the policy (docs/policy.md) admits. Each
+# connection ends after max_age; default 24h.
+#[[files]]
+#kind = "listen"
+#name = "keeps"
+#prot = "tls"
+#port = 8444
+#attest = "peers.toml"
+#max_age = "1h"
 
 # One connection out. Without ca the peer must be known to Mozilla's roots.
 #[[files]]
@@ -70,6 +90,15 @@ kind = "stderr"
 #host = "db.example"
 #port = 5432
 #ca = "db-ca.pem"
+
+# One to another Keep: each verifies the other (docs/keep-to-keep.md).
+#[[files]]
+#kind = "connect"
+#name = "peer"
+#prot = "tls"
+#host = "keep.example"
+#port = 8444
+#attest = "peers.toml"
 
 # Measured, read-only files and folders.
 #[[data]]

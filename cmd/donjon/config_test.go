@@ -79,7 +79,7 @@ func TestConfigTemplate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(c.Files) != 5 || c.Limits.Output == 0 || len(c.Data) != 1 || len(c.Scratch) != 1 || len(c.Secrets) != 2 || c.Steward == "" || len(c.Env) != 1 || len(c.TEE) != 2 || !c.DebugLog {
+	if len(c.Files) != 7 || len(c.Roles) != 2 || len(c.Collateral) != 1 || c.Limits.Output == 0 || len(c.Data) != 1 || len(c.Scratch) != 1 || len(c.Secrets) != 2 || c.Steward == "" || len(c.Env) != 1 || len(c.TEE) != 2 || !c.DebugLog {
 		t.Errorf("a setting is missing: %+v", c)
 	}
 }

@@ -228,7 +228,7 @@ func (a *app) printInspection(r inspection, asJSON bool) error {
 		k := c.Keep
 		fmt.Fprintf(&b, "\nclaims\n")
 		for _, x := range [][2]string{{"purpose", k.Purpose}, {"workload digest", k.WorkloadDigest.String()}, {"public key hash", c.Key.String()},
-			{"nonce", k.Nonce.String()}, {"instance", k.Instance.String()}, {"tls exporter", k.Exporter.String()}} {
+			{"nonce", k.Nonce.String()}, {"instance", k.Instance.String()}, {"role", k.Role}, {"tls exporter", k.Exporter.String()}} {
 			if x[1] != "" {
 				fmt.Fprintf(&b, "  %-16s %s\n", x[0], oneLine(x[1]))
 			}

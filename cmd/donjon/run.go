@@ -37,7 +37,7 @@ run, 127 not found, 128+N ended by signal N.`,
 			if err != nil {
 				return err
 			}
-			for _, flag := range []string{"evidence", "kernel", "keep", "tee", "config"} {
+			for _, flag := range []string{"evidence", "kernel", "keep", "tee", "config", "role"} {
 				if c.Flags().Changed(flag) && c.Flags().Lookup(flag).Value.String() == "" {
 					return failHint(statusUsage, "is a variable of the shell unset?", fmt.Errorf("--%s: found an empty value", flag))
 				}
@@ -50,6 +50,7 @@ run, 127 not found, 128+N ended by signal N.`,
 	c.Flags().StringArrayVar(&f.bind, "bind", nil, "move a declared listener, `NAME=ADDRESS:PORT` (not measured)")
 	c.Flags().StringArrayVar(&f.dir, "dir", nil, "give the workload a folder of this host, `HOST::GUEST` (sim alone, for development)")
 	c.Flags().StringArrayVar(&f.allowConnect, "allow-connect", nil, "let the workload reach link-local or metadata `ADDRESS`es")
+	c.Flags().StringVar(&f.role, "role", "", "the `ROLE` to run in, of those that the configuration lists (not measured)")
 	c.Flags().StringVar(&f.evidence, "evidence", "", "write evidence about the Keep to `FILE`")
 	c.Flags().StringVar(&f.nonce, "nonce", "", "put this nonce into the evidence, 8 to 64 bytes in `HEX`")
 	c.Flags().DurationVar(&f.grace, "grace", 2*time.Second, "`TIME` to end after the first SIGINT or SIGTERM")
@@ -94,9 +95,12 @@ func (a *app) runWorkload(f runFlags, name string, args []string, end *ending) e
 	if err != nil {
 		return workloadFailure(err)
 	}
+	if err := w.InRole(f.role); err != nil {
+		return workloadFailure(err)
+	}
 	for b := range p.bind {
 		found := false
-		for _, d := range w.Config.Files {
+		for _, d := range w.Config.Descriptors() {
 			found = found || d.Kind == "listen" && d.Name == b
 		}
 		if !found {
@@ -206,7 +210,7 @@ func (a *app) launch(f runFlags, p parsed, w *workload.Workload, program string,
 		}
 	}
 	var signatures [][]byte
-	if w.Config.Steward != "" {
+	if w.Config.Steward != "" || w.Config.Attests() {
 		signatures = a.signaturesOf(w)
 	}
 	guest := sil.Guest(silicon.Launch{HostData: w.Digest}, machine.Measurement)
@@ -230,6 +234,9 @@ func (a *app) launch(f runFlags, p parsed, w *workload.Workload, program string,
 		o.Blobs = keep.Blobs{Dir: filepath.Join(dir, "blobs")}
 	}
 	a.detail("workload digest %s", w.Digest)
+	if f.role != "" {
+		a.detail("in the role %s, which is not measured", f.role)
+	}
 	if n, m := len(w.Host.Args), len(w.Host.Env); n+m > 0 {
 		a.detail("not measured, as host_args and host_env have it: %d arguments, %d variables", n, m)
 	}

@@ -27,6 +27,7 @@ type runFlags struct {
 	bind, dir    []string
 	allowConnect []string
 	evidence     string
+	role         string
 	nonce        string
 	grace        time.Duration
 	keepProgram  string

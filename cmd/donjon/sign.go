@@ -227,14 +227,15 @@ func replaceFile(name string, b []byte) error {
 	return os.Rename(tmp.Name(), name)
 }
 
-// signaturesOf are the signatures beside a workload that are over it, for its Steward.
+// signaturesOf are the signatures beside a workload that are over it, for its Steward
+// and for Keeps that it talks to.
 // Whatever is wrong with the others is said, and stops nothing: the workload may be
 // allowed by its digest.
 func (a *app) signaturesOf(w *workload.Workload) [][]byte {
 	file := signature.Beside(w.Path)
 	list, err := signature.ReadFile(file)
 	if err != nil {
-		a.note("no signature goes to the Steward: %v", err)
+		a.note("no signature goes along: %v", err)
 		return nil
 	}
 	var out [][]byte
@@ -244,7 +245,7 @@ func (a *app) signaturesOf(w *workload.Workload) [][]byte {
 		}
 		b, err := e.Encode()
 		if err != nil {
-			a.note("no signature goes to the Steward: %v", err)
+			a.note("no signature goes along: %v", err)
 			return nil
 		}
 		out = append(out, b)

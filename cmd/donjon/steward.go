@@ -39,7 +39,7 @@ it) or over the network (--server URL --token-file FILE --ca FILE).`,
 	}
 	c.AddCommand(newStewardServe(a), newStewardInit(a), newStewardWorkload(a), newStewardPolicy(a), newStewardSecret(a),
 		newStewardCertificate(a), newStewardDecision(a), newStewardAudit(a), newStewardBackup(a), newStewardRestore(a),
-		newStewardConfirm(a), newStewardRotate(a), newStewardSealing(a), newStewardToken(a))
+		newStewardConfirm(a), newStewardRotate(a), newStewardSealing(a), newStewardToken(a), newStewardAdopt(a))
 	return c
 }
 

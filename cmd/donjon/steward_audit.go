@@ -139,6 +139,10 @@ exit status: 0 it holds, 1 it does not, 2 wrong usage.`,
 			}
 			fmt.Fprintf(a.stdout, "✔ the log holds: %d records, %d under a signed head, %d given heads agree, the last of %s\n",
 				report.Records, report.Signed, report.Given, report.Last.Format(time.RFC3339))
+			if report.Purges > 0 {
+				fmt.Fprintf(a.stdout, "purged       %d decisions up to record %d, in %d signed purges, the last %s by %s: %s\n",
+					report.Purged, report.PurgedTo, report.Purges, report.LastPurge.Format(time.RFC3339), oneLine(report.PurgedBy), oneLine(report.PurgedText))
+			}
 			if report.Backwards > 0 {
 				a.note("%d records are dated before the one before them: a clock was set back, or those of replicas differ", report.Backwards)
 			}
@@ -164,7 +168,11 @@ func (a *app) auditRows(f *stewardFlags) error {
 		return err
 	}
 	defer st.close()
-	if err := store.Agree(ctx, st.store); err != nil {
+	err = store.Agree(ctx, st.store)
+	if errors.Is(err, store.ErrUnavailable) {
+		return st.databaseError(err)
+	}
+	if err != nil {
 		return failHint(statusFailed, "the log stands, and the database was changed beside it: ask who could write it", err)
 	}
 	return nil

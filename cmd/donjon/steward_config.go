@@ -9,6 +9,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/cobra"
@@ -52,6 +55,12 @@ const stewardTemplate = `# A Steward's configuration; flags of donjon steward se
 #connections = 4096
 #client_connections = 512
 
+# How long decisions are kept, in days (31d or more) or years: rows, details, and the
+# clients' addresses in the log. Their hashes stay, so that the log can be verified.
+# Default: for ever.
+#[retention]
+#decisions = "90d"
+
 # How the keys that seal secrets are protected: file, passphrase, pkcs11 or keep. Keys
 # that are there are moved by donjon steward rotate --sealing-key --sealing KIND.
 #[sealing]
@@ -91,6 +100,9 @@ type stewardFile struct {
 		Connections       int     `toml:"connections"`
 		ClientConnections int     `toml:"client_connections"`
 	} `toml:"limits"`
+	Retention struct {
+		Decisions string `toml:"decisions"`
+	} `toml:"retention"`
 	Sealing stewardFileSealing `toml:"sealing"`
 	Enarx   struct {
 		Enabled *bool   `toml:"enabled"`
@@ -217,12 +229,35 @@ func (f *serveFlags) merge(c *cobra.Command, dir string) (server.Limits, error) 
 	if !c.Flags().Changed("collateral") {
 		f.collateral = file.Collateral
 	}
+	if f.retention, err = parseDays(file.Retention.Decisions); err != nil {
+		return l, fail(statusUsage, fmt.Errorf("%s: retention.decisions: %w", path, err))
+	}
 	x := file.Limits
 	if x.Rate < 0 || x.Burst < 0 || x.RefusedCost < 0 || x.Connections < 0 || x.ClientConnections < 0 {
 		return l, fail(statusUsage, fmt.Errorf("%s: limits: found a number below 0", path))
 	}
 	l.Rate, l.Burst, l.RefusedCost, l.Connections, l.ClientConnections = x.Rate, x.Burst, x.RefusedCost, x.Connections, x.ClientConnections
 	return l, nil
+}
+
+// parseDays reads "90d" or "2y" (of 365 days); "" is 0, for ever.
+func parseDays(s string) (time.Duration, error) {
+	if s == "" {
+		return 0, nil
+	}
+	unit, days := 1, strings.TrimSuffix(s, "d")
+	if years, ok := strings.CutSuffix(s, "y"); ok {
+		unit, days = 365, years
+	}
+	n, err := strconv.Atoi(days)
+	if err != nil || days == s || strings.Trim(days, "0123456789") != "" || n < 1 || n > 36500/unit {
+		return 0, fmt.Errorf(`found %q, wanted days or years such as "90d" or "2y", 100 years at most`, s)
+	}
+	d := time.Duration(n*unit) * 24 * time.Hour
+	if d < server.MinRetention {
+		return 0, fmt.Errorf("found %q, wanted 31d or more: certificates may be 30 days old", s)
+	}
+	return d, nil
 }
 
 // tomlError is one line with the place.

@@ -195,6 +195,9 @@ func newStewardToken(a *app) *cobra.Command {
 				} else if !t.Expires.IsZero() {
 					state = "until " + t.Expires.Format(time.RFC3339)
 				}
+				if t.Doubt != "" {
+					state += ", " + t.Doubt + ": good for nothing"
+				}
 				fmt.Fprintf(a.stdout, "%s  %s  %v  %s\n", t.ID, oneLine(t.Name), t.Scopes, state)
 			}
 			return nil

@@ -159,17 +159,21 @@ func newPolicyDiff(a *app) *cobra.Command {
 		if f.asJSON {
 			return a.printJSON(d)
 		}
-		for _, l := range d.Text {
-			fmt.Fprintln(a.stdout, oneLine(l))
-		}
-		if len(d.Word) > 0 {
-			fmt.Fprintf(a.stdout, "\nin words, against version %d:\n", d.From)
-			for _, l := range d.Word {
-				fmt.Fprintln(a.stdout, oneLine(l))
-			}
-		}
+		a.printDiff(d)
 		return nil
 	})
+}
+
+func (a *app) printDiff(d server.PolicyDiff) {
+	for _, l := range d.Text {
+		fmt.Fprintln(a.stdout, oneLine(l))
+	}
+	if len(d.Word) > 0 {
+		fmt.Fprintf(a.stdout, "\nin words, against version %d:\n", d.From)
+		for _, l := range d.Word {
+			fmt.Fprintln(a.stdout, oneLine(l))
+		}
+	}
 }
 
 func newPolicyHistory(a *app) *cobra.Command {

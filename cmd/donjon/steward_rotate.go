@@ -125,9 +125,15 @@ func (s *state) rotateSealing(ctx context.Context) error {
 	if err := s.reseal(ctx, current); err != nil {
 		return err
 	}
+	if err := s.reprove(ctx, current); err != nil {
+		return err
+	}
 	// Whoever sealed under the key before and has not stored it yet.
 	time.Sleep(2 * time.Second)
 	if err := s.reseal(ctx, current); err != nil {
+		return err
+	}
+	if err := s.reprove(ctx, current); err != nil {
 		return err
 	}
 	ids, err := s.ring.KeyIDs()
@@ -142,6 +148,16 @@ func (s *state) rotateSealing(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// reprove authenticates under the current key the rows that another one did.
+func (s *state) reprove(ctx context.Context, current string) error {
+	for {
+		n, err := s.store.Reprove(ctx, current, store.MaxPage, store.Actor{Who: "local", At: time.Now()})
+		if err != nil || n == 0 {
+			return err
+		}
+	}
 }
 
 // reconfirm makes the MACs of a secret's confirmations under the current key. One that
@@ -249,7 +265,7 @@ func (a *app) stewardRestore(dir, database string, how *sealingSettings, in io.R
 	}
 	run := &before.serving
 	run.Database = database
-	st, err := a.openState(ctx, dir, stateOptions{create: true, serving: run, sealing: how})
+	st, err := a.openState(ctx, dir, stateOptions{create: true, restore: true, serving: run, sealing: how})
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"path/filepath"
 
 	"github.com/donjon-tee/donjon/steward/audit"
@@ -32,6 +34,18 @@ func (r ringSealer) Confirm(k store.SecretKey, version uint64, policy audit.Dige
 // Confirmed implements server.Sealer.
 func (r ringSealer) Confirmed(s store.Secret, c store.Confirmation) error {
 	return r.VerifyMAC(sealing.Confirmation(s.Workload, s.Name, s.Version, c.Policy), c.KeyID, c.MAC)
+}
+
+// ringGuard authenticates rows of the store.
+type ringGuard struct{ *sealing.Ring }
+
+// Verify implements store.Guard.
+func (r ringGuard) Verify(message []byte, keyID string, sum []byte) error {
+	err := r.VerifyMAC(message, keyID, sum)
+	if errors.Is(err, sealing.ErrMAC) || errors.Is(err, sealing.ErrKeyUnknown) {
+		return fmt.Errorf("%w: %w", store.ErrTampered, err)
+	}
+	return err
 }
 
 // sealingDir is the folder of sealing keys in that of keys.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -209,12 +210,14 @@ func newSecretDelete(a *app) *cobra.Command {
 
 func newSecretConfirm(a *app) *cobra.Command {
 	var f secretFlags
+	var show bool
 	c := &cobra.Command{
 		Use:   "confirm --workload WORKLOAD NAME [-- ARGS]",
 		Short: "let a secret be released under the policy that is in force now",
 		Long: `A secret is released under the policy that it was set under. Where the policy was
-changed since, whoever may set secrets looks at it (donjon steward policy diff) and
-confirms: a policy cannot be widened behind their back (THREATS T8).`,
+changed since, whoever may set secrets looks at what changed and confirms: a policy
+cannot be widened behind their back (THREATS T8). confirm prints the difference to the
+policy that the secret was set under; with --show it does nothing else.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			name, rest, err := splitNamed(c, args)
 			if err != nil {
@@ -225,26 +228,63 @@ confirms: a policy cannot be widened behind their back (THREATS T8).`,
 				return err
 			}
 			defer s.close()
-			var p server.PolicyView
-			if err := s.do(http.MethodGet, "/v1/admin/policies/"+url.PathEscape(subject), nil, &p); err != nil {
-				return err
-			}
-			var list []server.SecretView
-			if err := s.do(http.MethodGet, "/v1/admin/secrets?workload="+url.QueryEscape(subject), nil, &list); err != nil {
-				return err
-			}
-			for _, x := range list {
-				if x.Name == name {
-					if err := s.do(http.MethodPost, path+"/confirm", server.SecretConfirm{Version: x.Version, Policy: p.Digest}, nil); err != nil {
-						return err
-					}
-					fmt.Fprintf(a.stdout, "confirmed    %s, version %d, under policy version %d, sha256:%s\n", oneLine(name), x.Version, p.Version, p.Digest)
-					return nil
-				}
-			}
-			return fail(statusFailed, fmt.Errorf("there is no secret %q of %s", name, subject))
+			return a.confirmSecret(s, path, subject, name, show)
 		},
 	}
 	f.register(c)
+	c.Flags().BoolVar(&show, "show", false, "show what changed and confirm nothing")
 	return c
+}
+
+func (a *app) confirmSecret(s *steward, path, subject, name string, show bool) error {
+	var p server.PolicyView
+	if err := s.do(http.MethodGet, "/v1/admin/policies/"+url.PathEscape(subject), nil, &p); err != nil {
+		return err
+	}
+	var list []server.SecretView
+	if err := s.do(http.MethodGet, "/v1/admin/secrets?workload="+url.QueryEscape(subject), nil, &list); err != nil {
+		return err
+	}
+	at := slices.IndexFunc(list, func(x server.SecretView) bool { return x.Name == name })
+	if at < 0 {
+		return fail(statusFailed, fmt.Errorf("there is no secret %q of %s", name, subject))
+	}
+	x := list[at]
+	if x.Policy == p.Digest {
+		a.note("the secret %s was set under the policy that is in force: there is nothing to confirm", printable(name))
+		return nil
+	}
+	if err := a.showChange(s, subject, x, p); err != nil {
+		return err
+	}
+	if show {
+		return nil
+	}
+	// The digest is that of the policy that was shown.
+	if err := s.do(http.MethodPost, path+"/confirm", server.SecretConfirm{Version: x.Version, Policy: p.Digest}, nil); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "confirmed    %s, version %d, under policy version %d, sha256:%s\n", oneLine(name), x.Version, p.Version, p.Digest)
+	return nil
+}
+
+// showChange prints what changed from the policy that a secret was set under to p.
+func (a *app) showChange(s *steward, subject string, x server.SecretView, p server.PolicyView) error {
+	var versions []server.PolicyView
+	if err := s.do(http.MethodGet, "/v1/admin/policies/"+url.PathEscape(subject)+"/versions", nil, &versions); err != nil {
+		return err
+	}
+	at := slices.IndexFunc(versions, func(v server.PolicyView) bool { return v.Digest == x.Policy })
+	if at < 0 {
+		a.note("the policy that it was set under, sha256:%s, is not among the newest %d versions: look at donjon steward policy show", x.Policy, len(versions))
+		return nil
+	}
+	var d server.PolicyDiff
+	if err := s.do(http.MethodPost, "/v1/admin/policies/"+url.PathEscape(subject)+"/diff"+versionQuery(versions[at].Version), server.PolicyPut{Policy: p.Policy}, &d); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "policy       version %d, that the secret was set under, to version %d, that is in force:\n", d.From, p.Version)
+	a.printDiff(d)
+	fmt.Fprintln(a.stdout)
+	return nil
 }

@@ -37,6 +37,7 @@ type serveFlags struct {
 	enarxPolicy    string
 	logFormat      string
 	grace          time.Duration
+	retention      time.Duration // of steward.toml alone
 	sealing        sealingSettings
 }
 
@@ -121,7 +122,7 @@ func (a *app) stewardServe(c *cobra.Command, f serveFlags) error {
 		return err
 	}
 	defer st.close()
-	st.limits, st.enarx = limits, rules
+	st.limits, st.enarx, st.retention = limits, rules, f.retention
 	if err := a.loadStewardCollateral(st, f.collateral); err != nil {
 		return err
 	}
@@ -177,11 +178,11 @@ func (a *app) alone(dir, database string) (unlock func(), err error) {
 		return func() {}, nil
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fail(statusFailed, err)
+		return nil, folderError(dir, err)
 	}
 	f, err := os.OpenFile(filepath.Join(dir, stewardLock), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fail(statusFailed, err)
+		return nil, folderError(dir, err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		_ = f.Close()
@@ -235,6 +236,11 @@ func (a *app) nextCommands(dir, listen string) {
 	state := ""
 	if def, err := a.stewardState(""); err != nil || def != dir {
 		state = " --state " + shellWord(dir)
+	}
+	if host, port, err := net.SplitHostPort(listen); err == nil {
+		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+			listen = net.JoinHostPort("localhost", port) // which its certificate has
+		}
 	}
 	fmt.Fprintf(a.stderr, `
 A new Steward: its roots are in %[1]s, the administrator's token is in %[2]s.

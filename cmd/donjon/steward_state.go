@@ -17,6 +17,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/donjon-tee/donjon/attest/collateral"
 	"github.com/donjon-tee/donjon/attest/verdict"
 	"github.com/donjon-tee/donjon/steward/authority"
@@ -54,6 +56,7 @@ type serving struct {
 // stateOptions say how a state folder is opened.
 type stateOptions struct {
 	create  bool             // make what is not there
+	restore bool             // an empty database is what is wanted
 	serving *serving         // nil: as serve was last started
 	sealing *sealingSettings // nil: as in serving
 	move    *sealingSettings // to these, from those; nil: no move
@@ -72,7 +75,8 @@ type state struct {
 	collateral  atomic.Pointer[collateral.Set]
 	enarx       *enrol.Enarx
 	limits      server.Limits
-	seen        collateral.HighWater // collateral, since the process began (THREATS T25)
+	retention   time.Duration        // of decisions; 0: for ever
+	seen        collateral.HighWater // collateral (THREATS T25); the server keeps it in the store
 }
 
 func (s *state) path(name string) string { return filepath.Join(s.dir, name) }
@@ -88,7 +92,7 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 			return nil, failHint(statusFailed, "donjon steward serve --state "+dir+" makes one", fmt.Errorf("%s is no Steward's state folder", dir))
 		}
 	} else if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fail(statusFailed, err)
+		return nil, folderError(dir, err)
 	} else if err := s.keysGone(); err != nil {
 		return nil, err
 	}
@@ -102,7 +106,7 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 		return nil, fail(statusUsage, err)
 	}
 	if s.authority, err = authority.Open(authority.Options{Dir: s.path(stewardKeys)}); err != nil {
-		return nil, fail(statusFailed, err)
+		return nil, folderError(dir, err)
 	}
 	if o.sealing == nil {
 		o.sealing = s.serving.Sealing
@@ -150,13 +154,19 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 	if err != nil {
 		return nil, sealingError(err, keys.Dir)
 	}
+	if !o.restore {
+		if err := s.databaseGone(); err != nil {
+			return nil, err
+		}
+	}
+	guard := store.Options{Guard: ringGuard{s.ring}}
 	if s.serving.Database != "" {
-		s.store, err = store.OpenPostgres(ctx, s.serving.Database, store.Options{})
+		s.store, err = store.OpenPostgres(ctx, s.serving.Database, guard)
 	} else {
-		s.store, err = store.OpenSQLite(ctx, s.path(stewardDB), store.Options{})
+		s.store, err = store.OpenSQLite(ctx, s.path(stewardDB), guard)
 	}
 	if err != nil {
-		return nil, fail(statusFailed, fmt.Errorf("the Steward's database: %w", err))
+		return nil, s.databaseError(err)
 	}
 	return s, nil
 }
@@ -168,6 +178,64 @@ func firstKeyThere(dir, keys string) error {
 		return nil
 	}
 	return failHint(statusFailed, "donjon steward serve --state "+dir+" makes the first", fmt.Errorf("%s holds no key that seals secrets", keys))
+}
+
+// databaseError says what to do about a database that cannot be opened.
+func (s *state) databaseError(err error) error {
+	hint, where := "", s.path(stewardDB)
+	if s.serving.Database != "" {
+		where = "the server's data folder"
+	}
+	left, known := room(s.dir)
+	switch {
+	case errors.Is(err, store.ErrDamaged) && s.serving.Database != "":
+		hint = "PostgreSQL's log says more: restore the database from its own backups, or an empty one from donjon steward restore"
+	case errors.Is(err, store.ErrDamaged):
+		hint = fmt.Sprintf("no server must run; move %[1]s, %[1]s-wal and %[1]s-shm away (keep them: they are evidence), then donjon steward restore --state %[2]s BACKUP with the newest backup, and confirm", where, s.dir)
+	case errors.Is(err, store.ErrFull):
+		hint = "make room where " + where + " is; what was answered is not lost"
+	case errors.Is(err, store.ErrReadOnly):
+		hint = fmt.Sprintf("%s and the folder it is in must belong to the user that runs this, mode 0600 and 0700, on a file system that is mounted for writing", where)
+	}
+	if hint == "" && s.serving.Database == "" && known && left < 1<<20 {
+		hint = fmt.Sprintf("%d KiB are left where %s is: make room; what was answered is not lost", left>>10, where)
+	}
+	return failHint(statusFailed, hint, fmt.Errorf("the Steward's database: %w", err))
+}
+
+// room is how many bytes are left for this user on a folder's file system.
+func room(dir string) (int64, bool) {
+	var st unix.Statfs_t
+	if unix.Statfs(dir, &st) != nil {
+		return 0, false
+	}
+	return int64(st.Bavail) * st.Bsize, true
+}
+
+// folderError says what to do where a file of the state folder cannot be written.
+func folderError(dir string, err error) error {
+	hint := ""
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
+		hint = dir + " and what is in it must belong to the user that runs this, on a file system that is mounted for writing"
+	} else if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		hint = "make room where " + dir + " is"
+	}
+	return failHint(statusFailed, hint, err)
+}
+
+// databaseGone refuses a SQLite state whose database was there once: a new, empty one
+// would begin another audit log, and nobody would notice.
+func (s *state) databaseGone() error {
+	b, err := os.ReadFile(s.path(stewardServing))
+	var before serving
+	if err != nil || json.Unmarshal(b, &before) != nil || before.Database != "" || s.serving.Database != "" {
+		return nil // the first start, or one on another database
+	}
+	if st, err := os.Stat(s.path(stewardDB)); err == nil && st.Size() > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return failHint(statusFailed, fmt.Sprintf("donjon steward restore --state %s BACKUP restores a backup; where an empty database is wanted, with a new audit log, remove %s", s.dir, s.path(stewardServing)),
+		fmt.Errorf("%s is gone or empty, and this Steward had one", s.path(stewardDB)))
 }
 
 // keysGone refuses a state whose database outlived its keys: new ones would be pinned
@@ -202,7 +270,7 @@ func (s *state) readServing() error {
 // server makes the Server over the state.
 func (s *state) server(ctx context.Context, log *slog.Logger) (*server.Server, error) {
 	return server.New(ctx, server.Options{Store: s.store, Authority: s.authority, Names: s.names, Seal: ringSealer{s.ring}, AllowSimulated: s.serving.AllowSimulated,
-		TrustDomain: s.serving.TrustDomain, Collateral: s.collateral.Load, Seen: &s.seen, Enarx: s.enarx, Limits: s.limits, Log: log, Build: buildVersion().Version, Web: s.pages(log)})
+		TrustDomain: s.serving.TrustDomain, Collateral: s.collateral.Load, Seen: &s.seen, Enarx: s.enarx, Limits: s.limits, Log: log, Build: buildVersion().Version, Web: s.pages(log), Publish: s.publishRoots, Retention: s.retention})
 }
 
 // pages makes the web pages of the Server; without a log there is no server, and no
@@ -229,6 +297,14 @@ func (s *state) pages(log *slog.Logger) func(*server.Server) http.Handler {
 // publish writes what others read: the roots, the audit log's public key, and how the
 // server is started.
 func (s *state) publish() error {
+	if err := s.publishRoots(); err != nil {
+		return err
+	}
+	return s.writeServing()
+}
+
+// publishRoots writes what comes of the keys: the roots, and the audit log's public key.
+func (s *state) publishRoots() error {
 	if err := s.authority.WriteCA(s.path(stewardCA)); err != nil {
 		return err
 	}
@@ -245,7 +321,7 @@ func (s *state) publish() error {
 			return err
 		}
 	}
-	return s.writeServing()
+	return nil
 }
 
 func (s *state) writeServing() error {
@@ -257,8 +333,17 @@ func (s *state) writeServing() error {
 }
 
 // firstToken makes the first administrator's token where there is none. It says
-// whether it did.
+// whether it did. Of many that start at once on one folder, or on one database, one
+// makes it.
 func (s *state) firstToken(ctx context.Context) (bool, error) {
+	dir, err := os.Open(s.dir)
+	if err != nil {
+		return false, err
+	}
+	defer dir.Close() // which unlocks
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX); err != nil {
+		return false, fmt.Errorf("locking %s: %w", s.dir, err)
+	}
 	list, err := s.store.Tokens(ctx)
 	if err != nil {
 		return false, err
@@ -274,5 +359,9 @@ func (s *state) firstToken(ctx context.Context) (bool, error) {
 	if err := authority.WriteFile(s.path(stewardToken), []byte(text+"\n"), 0o600); err != nil {
 		return false, err
 	}
-	return true, s.store.PutToken(ctx, t, store.Actor{Who: "serve", At: now})
+	err = s.store.PutFirstToken(ctx, t, store.Actor{Who: "serve", At: now})
+	if errors.Is(err, store.ErrConflict) { // another server on the database, from a folder of its own, was first
+		return false, os.Remove(s.path(stewardToken))
+	}
+	return err == nil, err
 }

@@ -205,7 +205,7 @@ func (a *app) allowPolicy(c *cobra.Command, f *allowFlags, w namedWorkload, sett
 	}
 	simulated := len(f.measurement) == 0 || len(f.tee) > 0 || f.allowSimulated || len(f.simulatedRoot) > 0
 	if simulated && (len(f.measurement) == 0 || len(f.tee) > 0) {
-		digests, err := a.simulatedDigests(f)
+		digests, err := a.simulatedDigests(f.tee, f.keepProgram)
 		if err != nil {
 			return "", err
 		}
@@ -322,13 +322,12 @@ type teeDigest struct{ tee, digest string }
 
 // simulatedDigests measures this release's sim and vm Keeps. Unless asked for by
 // name, vm is left out where no kernel is at hand.
-func (a *app) simulatedDigests(f *allowFlags) ([]teeDigest, error) {
-	tees := f.tee
+func (a *app) simulatedDigests(tees []string, keepProgram string) ([]teeDigest, error) {
 	asked := len(tees) > 0
 	if !asked {
 		tees = []string{"sim", "vm"}
 	}
-	program, err := a.keepProgram(f.keepProgram)
+	program, err := a.keepProgram(keepProgram)
 	if err != nil {
 		return nil, err
 	}

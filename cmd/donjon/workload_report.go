@@ -31,6 +31,10 @@ type configReport struct {
 	HostEnv   []string       `json:"host_env"`  // the host sets these, not measured
 	TEE       []string       `json:"tee"`       // empty: any
 	DebugLog  bool           `json:"debug_log"`
+	// Roles are those of which the host chooses one, not measured; where there are any,
+	// files has the entries of all of them.
+	Roles      []string `json:"roles,omitempty"`
+	Collateral []string `json:"collateral,omitempty"`
 }
 
 type fileReport struct {
@@ -45,6 +49,10 @@ type fileReport struct {
 	ClientAuth string `json:"client_auth,omitempty"`
 	CA         string `json:"ca,omitempty"`
 	Evidence   bool   `json:"evidence,omitempty"`
+	Attest     string `json:"attest,omitempty"`
+	MaxAge     int64  `json:"max_age,omitempty"`
+	PeerHeader string `json:"peer_header,omitempty"`
+	Role       string `json:"role,omitempty"`
 }
 
 type limitsReport struct {
@@ -69,11 +77,11 @@ type secretReport struct {
 func reportConfig(c *workload.Config) *configReport {
 	r := &configReport{Builtin: c.Builtin, Args: append([]string{}, c.Args...), Env: c.Environ(), Files: []fileReport{}, Data: []mountReport{},
 		Scratch: []mountReport{}, HostDirs: []mountReport{}, Secrets: []secretReport{}, TEE: append([]string{}, c.TEE...),
-		Steward: c.Steward, StewardCA: c.StewardCA, DebugLog: c.DebugLog,
+		Steward: c.Steward, StewardCA: c.StewardCA, DebugLog: c.DebugLog, Roles: c.Roles, Collateral: c.Collateral,
 		HostArgs: c.HostArgs, HostEnv: append([]string{}, c.HostEnv...),
 		Limits: limitsReport{c.Limits.Memory, int64(c.Limits.CPUTime), int64(c.Limits.WallTime), c.Limits.Output}}
 	for i, f := range guestFiles(c) {
-		r.Files = append(r.Files, fileReport{i, f.Kind, f.Name, f.Prot, f.Addr, f.Host, f.Port, f.ClientCA, f.ClientAuth, f.CA, f.Evidence})
+		r.Files = append(r.Files, fileReport{i, f.Kind, f.Name, f.Prot, f.Addr, f.Host, f.Port, f.ClientCA, f.ClientAuth, f.CA, f.Evidence, f.Attest, int64(f.MaxAge), f.PeerHeader, f.Role})
 	}
 	for _, d := range c.Data {
 		r.Data = append(r.Data, mountReport{Path: d.Path, Guest: d.Guest})
@@ -119,8 +127,18 @@ func printConfig(w io.Writer, c *workload.Config) {
 	if len(c.HostEnv) > 0 {
 		line("host env", "%q are set by the host to what it likes, which the digest does not cover", c.HostEnv)
 	}
+	if len(c.Roles) > 0 {
+		line("roles", "%s: the host chooses one for each Keep, which the evidence shows", strings.Join(c.Roles, ", "))
+	}
 	for i, f := range guestFiles(c) {
-		line("fd "+strconv.Itoa(i), "%s", describeFile(f))
+		n := strconv.Itoa(i)
+		if c.Role() == "" && len(c.Roles) > 0 {
+			n = "?" // counted in each role on its own
+		}
+		line("fd "+n, "%s", describeFile(f))
+	}
+	for _, p := range c.Collateral {
+		line("collateral", "%s, vendor data for judging other Keeps", p)
 	}
 	for _, d := range c.Data {
 		line("data", "%s, read-only, measured, from %s", d.Guest, d.Path)
@@ -157,6 +175,14 @@ func printConfig(w io.Writer, c *workload.Config) {
 }
 
 func describeFile(f workload.File) string {
+	s := describeEntry(f)
+	if f.Role != "" {
+		s += ", in the role " + f.Role + " alone"
+	}
+	return s
+}
+
+func describeEntry(f workload.File) string {
 	switch f.Kind {
 	case "listen":
 		s := fmt.Sprintf("listener %q on %s, %s", f.Name, net.JoinHostPort(f.Addr, strconv.Itoa(int(f.Port))), describeProt(f.Prot))
@@ -165,6 +191,14 @@ func describeFile(f workload.File) string {
 			s += ", asks clients for a certificate of " + f.ClientCA
 		case "require":
 			s += ", demands of clients a certificate of " + f.ClientCA
+		case "any":
+			s += ", demands of clients a certificate, of whomever"
+		}
+		if f.Attest != "" {
+			s += fmt.Sprintf(", serves Keeps alone that %s admits, each connection for %s at most", f.Attest, f.MaxAge)
+		}
+		if f.PeerHeader != "" {
+			s += ", tells the workload who each client is (" + f.PeerHeader + ")"
 		}
 		if f.Evidence {
 			s += ", the Keep itself answers for /.well-known/donjon/evidence"
@@ -172,7 +206,9 @@ func describeFile(f workload.File) string {
 		return s
 	case "connect":
 		s := fmt.Sprintf("connection %q to %s, %s", f.Name, net.JoinHostPort(f.Host, strconv.Itoa(int(f.Port))), describeProt(f.Prot))
-		if f.CA != "" {
+		if f.Attest != "" {
+			s += fmt.Sprintf(", the peer a Keep that %s admits, for %s at most", f.Attest, f.MaxAge)
+		} else if f.CA != "" {
 			s += ", the peer known by " + f.CA
 		} else if f.Prot == "tls" {
 			s += ", the peer known by Mozilla's roots"

@@ -16,6 +16,7 @@ const (
 	entryEnd    = 0
 	entryRecord = 1
 	entryHead   = 2
+	entryStub   = 3
 )
 
 // ErrFormat is an export that is not in its form, or ends too early.
@@ -49,12 +50,16 @@ func (w *Writer) entry(kind byte, b []byte) error {
 	return w.err
 }
 
-// Record adds a record's bytes: all of them, from number 1 on, in their order.
+// Record adds a record's bytes, or those of the stub that is left of it: all of them,
+// from number 1 on, in their order.
 func (w *Writer) Record(b []byte) error {
 	if len(b) > MaxRecord {
 		return fmt.Errorf("%w: found a record of %d bytes, at most %d", ErrFormat, len(b), MaxRecord)
 	}
 	w.n++
+	if IsStub(b) {
+		return w.entry(entryStub, b)
+	}
 	return w.entry(entryRecord, b)
 }
 
@@ -111,8 +116,8 @@ func (in *reader) next() (kind byte, b []byte, err error) {
 		return 0, nil, cut(err)
 	}
 	kind, size := head[0], binary.BigEndian.Uint32(head[1:])
-	most := map[byte]uint32{entryEnd: 8, entryRecord: MaxRecord, entryHead: MaxHead}[kind]
-	if kind > entryHead || size > most {
+	most := map[byte]uint32{entryEnd: 8, entryRecord: MaxRecord, entryHead: MaxHead, entryStub: MaxStub}[kind]
+	if kind > entryStub || size > most {
 		return 0, nil, fmt.Errorf("%w: found an entry of kind %d with %d bytes", ErrFormat, kind, size)
 	}
 	if cap(in.buf) < int(size) {
@@ -123,7 +128,7 @@ func (in *reader) next() (kind byte, b []byte, err error) {
 		return 0, nil, cut(err)
 	}
 	switch kind {
-	case entryRecord:
+	case entryRecord, entryStub:
 		in.n++
 	case entryEnd:
 		if size != 8 || binary.BigEndian.Uint64(b) != in.n {

@@ -81,34 +81,49 @@ func Sign(key crypto.Signer, log LogID, epoch, seq uint64, hash Digest, at time.
 		return nil, err
 	}
 	h := &Head{Log: log, Epoch: epoch, Seq: seq, Hash: hash, Time: at.UnixMicro()}
-	msg, opts := h.signed(), crypto.SignerOpts(crypto.Hash(0))
+	var err error
+	if h.Signature, err = sign(key, h.signed()); err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// sign is Ed25519 over msg, or ECDSA P-256 (ASN.1) over its SHA-256.
+func sign(key crypto.Signer, msg []byte) ([]byte, error) {
+	opts := crypto.SignerOpts(crypto.Hash(0))
 	if _, ok := key.Public().(*ecdsa.PublicKey); ok {
 		sum := sha256.Sum256(msg)
 		msg, opts = sum[:], crypto.SHA256
 	}
 	sig, err := key.Sign(rand.Reader, msg, opts)
 	if err != nil {
-		return nil, fmt.Errorf("audit: signing the head: %w", err)
+		return nil, fmt.Errorf("audit: signing: %w", err)
 	}
-	h.Signature = sig
-	return h, nil
+	return sig, nil
+}
+
+// verifies says whether one of the keys made the signature.
+func verifies(msg, signature []byte, keys []crypto.PublicKey) bool {
+	for _, key := range keys {
+		switch k := key.(type) {
+		case ed25519.PublicKey:
+			if len(k) == ed25519.PublicKeySize && ed25519.Verify(k, msg, signature) {
+				return true
+			}
+		case *ecdsa.PublicKey:
+			sum := sha256.Sum256(msg)
+			if CheckKey(k) == nil && ecdsa.VerifyASN1(k, sum[:], signature) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Verify says whether one of the keys signed the head.
 func (h *Head) Verify(keys ...crypto.PublicKey) error {
-	msg := h.signed()
-	for _, key := range keys {
-		switch k := key.(type) {
-		case ed25519.PublicKey:
-			if len(k) == ed25519.PublicKeySize && ed25519.Verify(k, msg, h.Signature) {
-				return nil
-			}
-		case *ecdsa.PublicKey:
-			sum := sha256.Sum256(msg)
-			if CheckKey(k) == nil && ecdsa.VerifyASN1(k, sum[:], h.Signature) {
-				return nil
-			}
-		}
+	if verifies(h.signed(), h.Signature, keys) {
+		return nil
 	}
 	return fmt.Errorf("%w: the head of record %d, %d keys tried", ErrSignature, h.Seq, len(keys))
 }

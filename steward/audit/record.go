@@ -30,20 +30,24 @@ type Kind string
 
 // The kinds. A reader that meets another one still verifies the chain.
 const (
-	Genesis       Kind = "genesis"        // the first record: a new log
-	Decision      Kind = "decision"       // a request was judged
-	Workload      Kind = "workload"       // a workload was made known, or changed
-	Policy        Kind = "policy"         // a policy version was written
-	SecretSet     Kind = "secret-set"     // a secret version was stored
-	SecretConfirm Kind = "secret-confirm" // a secret may be released under another policy
-	SecretDelete  Kind = "secret-delete"  // a secret was deleted
-	SecretRewrap  Kind = "secret-rewrap"  // sealed again under another key
-	TokenCreate   Kind = "token-create"   // an administrator's token was made
-	TokenRevoke   Kind = "token-revoke"   // and taken back
-	LeaseEnd      Kind = "lease-end"      // an administrator ended an instance's lease
-	EpochOpen     Kind = "epoch-open"     // a backup was restored: grants are suspended
-	EpochConfirm  Kind = "epoch-confirm"  // grants go on
-	Note          Kind = "note"           // anything else, in Text: CA rotation, start of a service
+	Genesis       Kind = "genesis"         // the first record: a new log
+	Decision      Kind = "decision"        // a request was judged
+	Workload      Kind = "workload"        // a workload was made known, or changed
+	Policy        Kind = "policy"          // a policy version was written
+	SecretSet     Kind = "secret-set"      // a secret version was stored
+	SecretConfirm Kind = "secret-confirm"  // a secret may be released under another policy
+	SecretDelete  Kind = "secret-delete"   // a secret was deleted
+	SecretRewrap  Kind = "secret-rewrap"   // sealed again under another key
+	TokenCreate   Kind = "token-create"    // an administrator's token was made
+	TokenRevoke   Kind = "token-revoke"    // and taken back
+	LeaseEnd      Kind = "lease-end"       // an administrator ended an instance's lease
+	EpochOpen     Kind = "epoch-open"      // a backup was restored: grants are suspended
+	EpochConfirm  Kind = "epoch-confirm"   // grants go on
+	SignIn        Kind = "sign-in"         // an administrator signed in to the pages, Who; Text is the client
+	SignInRefused Kind = "sign-in-refused" // somebody could not; Who is the client, Version how many since the record before
+	SignOut       Kind = "sign-out"
+	Purge         Kind = "purge" // records of decisions were taken, Purged says which; Text why
+	Note          Kind = "note"  // anything else, in Text: CA rotation, start of a service
 )
 
 // Digest is a SHA-256. All zero: none.
@@ -139,6 +143,8 @@ type Record struct {
 	Signer        string          `cbor:"26,keyasint,omitempty"` // key id, of the signature that was verified, with
 	SignedName    string          `cbor:"27,keyasint,omitempty"` // the workload's name in it, and
 	SignedVersion uint64          `cbor:"28,keyasint,omitempty"` // its version
+
+	Purged *Purged `cbor:"29,keyasint,omitempty"` // of a purge
 }
 
 // At is the record's time.
@@ -238,6 +244,9 @@ func (r *Record) valid() error {
 	}
 	if len(r.Checks) > MaxChecks || len(r.Secrets) > MaxChecks {
 		return fmt.Errorf("%w: found %d checks and %d secrets, at most %d", ErrRecord, len(r.Checks), len(r.Secrets), MaxChecks)
+	}
+	if (r.Kind == Purge) != (r.Purged != nil) || r.Purged != nil && len(r.Purged.Signature) > 128 {
+		return fmt.Errorf("%w: found a record of the kind %s, with or without what was purged", ErrRecord, r.Kind)
 	}
 	if len(r.Serial) > 64 {
 		return fmt.Errorf("%w: found a serial number of %d bytes, at most 64", ErrRecord, len(r.Serial))

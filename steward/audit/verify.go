@@ -15,6 +15,7 @@ var (
 	ErrTruncated = errors.New("audit: the log was cut")
 	ErrRewritten = errors.New("audit: the log was rewritten")
 	ErrUnsigned  = errors.New("audit: no signed head covers the end of the log")
+	ErrPurge     = errors.New("audit: records are gone that no signed purge took")
 	ErrLog       = errors.New("audit: it is another log")
 )
 
@@ -49,6 +50,15 @@ type Report struct {
 	// replicas differ a little; much of it is a clock that was set back.
 	Backwards uint64
 	End       Digest // hash of the last record
+
+	// Purged is how many records were taken by purges, PurgedTo the last one of them.
+	// Records counts them too: their hashes are in the chain.
+	Purged     uint64
+	PurgedTo   uint64
+	Purges     uint64    // records that say so
+	LastPurge  time.Time // of the last of them
+	PurgedBy   string    // its Who
+	PurgedText string    // and its Text
 }
 
 // Verify reads an export and finds any record that was changed, removed, inserted or
@@ -97,11 +107,22 @@ func Verify(r io.Reader, o Options) (*Report, error) {
 			}
 			continue
 		}
+		if kind == entryStub {
+			if err := rep.stub(b, chain, given); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		rec, err := chain.Add(b)
 		if err != nil {
 			return nil, err
 		}
-		if chain.Seq == 1 {
+		if rec.Kind == Purge {
+			if err := rep.purge(rec, o.Keys); err != nil {
+				return nil, err
+			}
+		}
+		if rep.First.IsZero() {
 			rep.First = rec.At()
 		} else if rec.At().Before(rep.Last) {
 			rep.Backwards++
@@ -120,6 +141,9 @@ func Verify(r io.Reader, o Options) (*Report, error) {
 			}
 		}
 	}
+	if err := chain.End(); err != nil {
+		return nil, err
+	}
 	rep.Records, rep.End = chain.Seq, chain.Hash
 	for seq, hs := range given {
 		if seq > chain.Seq {
@@ -131,6 +155,33 @@ func Verify(r io.Reader, o Options) (*Report, error) {
 		return rep, fmt.Errorf("%w: found %d records, a signature over %d", ErrUnsigned, chain.Seq, rep.Signed)
 	}
 	return rep, nil
+}
+
+// stub takes what is left of a record. Heads of it still say its hash.
+func (rep *Report) stub(b []byte, chain *Chain, given map[uint64][]*Head) error {
+	s, err := chain.AddStub(b)
+	if err != nil {
+		return err
+	}
+	for _, h := range given[s.Seq] {
+		if h.Hash != s.Hash {
+			return fmt.Errorf("%w: record %d, of which the hash %s is left, has %s in the head of %s", ErrRewritten, s.Seq, s.Hash, h.Hash, h.At().Format(time.RFC3339))
+		}
+		rep.Given++
+		rep.Signed = max(rep.Signed, h.Seq)
+	}
+	return nil
+}
+
+// purge looks at who purged; the chain has seen that it fits.
+func (rep *Report) purge(r *Record, keys []crypto.PublicKey) error {
+	if err := r.Purged.Verify(rep.Log, keys...); err != nil {
+		return err
+	}
+	rep.Purges++
+	rep.Purged += r.Purged.Count
+	rep.PurgedTo, rep.LastPurge, rep.PurgedBy, rep.PurgedText = r.Purged.To, r.At(), r.Who, r.Text
+	return nil
 }
 
 // head looks at a head of the export itself: it is of the record before it.
@@ -162,6 +213,8 @@ type Chain struct {
 	Seq   uint64 // of the last record; 0: none yet
 	Hash  Digest // of the last record
 	Epoch uint64
+
+	purged purges
 }
 
 // NewChain begins before the first record of a log.
@@ -188,9 +241,32 @@ func (c *Chain) Add(b []byte) (*Record, error) {
 	if rec.Epoch < c.Epoch {
 		return nil, fmt.Errorf("%w: record %d is of epoch %d, the one before it of %d", ErrChain, rec.Seq, rec.Epoch, c.Epoch)
 	}
+	if rec.Kind == Purge {
+		if err := c.purged.said(rec); err != nil {
+			return nil, err
+		}
+	}
 	c.Seq, c.Hash, c.Epoch = rec.Seq, Hash(b), rec.Epoch
-	return rec, nil
+	return rec, c.purged.see(c.Seq, c.Hash, nil)
 }
+
+// AddStub looks whether a stub stands in the next record's place. That it is what was
+// left of that record is known once the record after it fits, and that it was purged
+// once End holds.
+func (c *Chain) AddStub(b []byte) (*Stub, error) {
+	s, err := ParseStub(b)
+	if err != nil {
+		return nil, fmt.Errorf("%w (after record %d)", err, c.Seq)
+	}
+	if s.Seq != c.Seq+1 || s.Seq == 1 {
+		return nil, fmt.Errorf("%w: found what is left of record %d after record %d", ErrSequence, s.Seq, c.Seq)
+	}
+	c.Seq, c.Hash = s.Seq, s.Hash
+	return s, c.purged.see(s.Seq, s.Hash, s)
+}
+
+// End says whether each record that is gone was purged, as far as the chain says.
+func (c *Chain) End() error { return c.purged.end() }
 
 // Next completes a record to be the next one, encodes it, and makes it the last.
 func (c *Chain) Next(r *Record, at time.Time) ([]byte, error) {

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
@@ -62,7 +63,7 @@ const (
 const RemovedPolicy = "# The workload was removed: nothing is admitted.\nversion = 1\nworkloads = []\n[snp]\nlaunch_digests = []\n"
 
 // table is the line that parts the policy from the grant.
-var table = regexp.MustCompile(`(?m)^\[steward\][ \t]*(#.*)?\r?$`)
+var table = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?m)^\[steward\][ \t]*(#.*)?\r?$`) })
 
 // ParseDocument reads a policy.
 func ParseDocument(text []byte) (*Document, error) {
@@ -71,7 +72,7 @@ func ParseDocument(text []byte) (*Document, error) {
 	}
 	d := &Document{Text: bytes.Clone(text), Digest: sha256.Sum256(text)}
 	front, lines := d.Text, 0
-	if at := table.FindIndex(d.Text); at != nil {
+	if at := table().FindIndex(d.Text); at != nil {
 		var grant struct {
 			Steward Grant `toml:"steward"`
 		}

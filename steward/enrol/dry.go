@@ -51,6 +51,7 @@ func (s *Service) Dry(t Trial, d *Document) (*verdict.Verdict, error) {
 		o.Collateral = s.o.Collateral()
 	}
 	v := s.verifier.Verify(t.Evidence, o)
+	s.sayFlag(v, d.Policy)
 	if c := v.Claims; c != nil {
 		v.Checks = append(v.Checks, d.Grant.platformCheck(c, len(d.Grant.Platforms) > 0))
 		if d.Grant.Signed != nil {

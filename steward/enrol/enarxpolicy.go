@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/pelletier/go-toml/v2"
 
@@ -165,7 +166,7 @@ func (e *Enarx) translateSGX(b *strings.Builder, in *enarxTOML) error {
 		// With such a list Enarx looks at no status.
 		b.WriteString("statuses = [\"UpToDate\", \"SWHardeningNeeded\", \"ConfigurationNeeded\", \"ConfigurationAndSWHardeningNeeded\", \"OutOfDate\", \"OutOfDateConfigurationNeeded\"]\nadvisories = [")
 		for i, x := range s.AllowedAdvisories {
-			if !advisoryName.MatchString(x) {
+			if !advisoryName().MatchString(x) {
 				return fmt.Errorf("[sgx] allowed_advisories: found %q", x)
 			}
 			if i > 0 {
@@ -179,7 +180,7 @@ func (e *Enarx) translateSGX(b *strings.Builder, in *enarxTOML) error {
 	return nil
 }
 
-var advisoryName = regexp.MustCompile(`^INTEL-SA-[0-9]{5}$`)
+var advisoryName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^INTEL-SA-[0-9]{5}$`) })
 
 // demandSGX makes signer, product and version conditions beside the hash.
 func (e *Enarx) demandSGX(signers []string, product, version *uint16) {
@@ -248,7 +249,7 @@ func (e *Enarx) translateSNP(b *strings.Builder, in *enarxTOML) error {
 		fmt.Fprintf(b, "%s = %s\n", x.key, q)
 	}
 	if s.ABI != "" {
-		m := abiRange.FindStringSubmatch(s.ABI)
+		m := abiRange().FindStringSubmatch(s.ABI)
 		if m == nil {
 			return fmt.Errorf("[snp] abi: found %q, wanted a least version such as >=1.51", s.ABI)
 		}
@@ -285,4 +286,6 @@ func (e *Enarx) translateSNP(b *strings.Builder, in *enarxTOML) error {
 }
 
 // abiRange is the part of semver's ranges that means a least version.
-var abiRange = regexp.MustCompile(`^\s*>=\s*([0-9]+\.[0-9]+)(?:\.0)?\s*$`)
+var abiRange = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^\s*>=\s*([0-9]+\.[0-9]+)(?:\.0)?\s*$`)
+})

@@ -106,6 +106,7 @@ func (s *Service) judge(r *request) Code {
 		o.Collateral = s.o.Collateral()
 	}
 	v := s.verifier.Verify(r.Request, o)
+	s.sayFlag(v, r.doc.Policy)
 	r.verdict = v
 	bound := s.binding(r)
 	v.Checks = append(v.Checks, bound...)
@@ -135,6 +136,20 @@ func (s *Service) judge(r *request) Code {
 		}
 	}
 	return CodeBinding
+}
+
+// sayFlag makes the hint right where the policy does allow simulated evidence, and it is
+// this Steward that does not.
+func (s *Service) sayFlag(v *verdict.Verdict, p *policy.Policy) {
+	if s.o.AllowSimulated || !p.AllowSimulated {
+		return
+	}
+	for i, c := range v.Checks {
+		if c.Code == verdict.SimulatedRoot && c.Status == verdict.Failed {
+			v.Checks[i] = c.From("policy: allow_simulated; donjon steward serve --allow-simulated").
+				Advise("the policy allows it, but this Steward was started without --allow-simulated (in steward.toml: allow_simulated = true), which is for development: nothing simulated is confidential")
+		}
+	}
 }
 
 // bindings are the checks of what evidence was made for.

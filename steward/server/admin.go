@@ -95,6 +95,14 @@ func (s *Server) authorised(scope store.Scope, next http.HandlerFunc) http.Handl
 			w.Header().Set("WWW-Authenticate", `Bearer realm="donjon steward", error="invalid_token"`)
 			s.problem(w, r, http.StatusUnauthorized, "token", "the token is not one of this Steward's")
 			return
+		case errors.Is(err, store.ErrTampered):
+			s.o.Log.Error("a token whose row in the database does not hold was shown", "client", r.RemoteAddr, "error", err)
+			detail := "the token's row in the database is not one that this Steward wrote: donjon steward audit verify --state FOLDER, where the Steward is"
+			if errors.Is(err, store.ErrUnproven) {
+				detail = "the token is from before tokens were authenticated: donjon steward adopt --state FOLDER, where the Steward is, takes it over"
+			}
+			s.problem(w, r, http.StatusForbidden, "token", detail)
+			return
 		case err != nil:
 			s.storeProblem(w, r, err)
 			return
@@ -140,10 +148,12 @@ func (s *Server) storeProblem(w http.ResponseWriter, r *http.Request, err error)
 		s.problem(w, r, http.StatusConflict, "conflict", "somebody changed it meanwhile: read it again")
 	case errors.Is(err, store.ErrBusy), errors.Is(err, context.DeadlineExceeded):
 		s.problem(w, r, http.StatusServiceUnavailable, string(enrol.CodeBusy), "the database is busy: try again")
+	case errors.Is(err, store.ErrKey):
+		s.problem(w, r, http.StatusServiceUnavailable, string(enrol.CodeInternal), "the key that authenticates the database's rows cannot be used: the log of the Steward says why")
 	case errors.Is(err, store.ErrUnavailable):
 		s.problem(w, r, http.StatusServiceUnavailable, string(enrol.CodeInternal), "the database cannot be reached")
 	case errors.Is(err, store.ErrTampered):
-		s.problem(w, r, http.StatusInternalServerError, "tampered", "a row does not agree with the audit log: donjon steward audit verify")
+		s.problem(w, r, http.StatusInternalServerError, "tampered", err.Error()+"; donjon steward audit verify --state FOLDER says more")
 	default:
 		s.problem(w, r, http.StatusInternalServerError, string(enrol.CodeInternal), "")
 	}

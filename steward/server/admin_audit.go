@@ -162,6 +162,10 @@ func (s *Server) signHead(ctx context.Context) (*audit.Head, error) {
 	if err != nil {
 		return nil, err
 	}
+	return s.signEnd(ctx, end)
+}
+
+func (s *Server) signEnd(ctx context.Context, end store.Receipt) (*audit.Head, error) {
 	h, err := audit.Sign(s.o.Authority.AuditKey(), s.o.Store.Log(), end.Epoch, end.Seq, end.Hash, s.o.Clock())
 	if err != nil {
 		return nil, err
@@ -189,28 +193,21 @@ func (s *Server) auditHead(w http.ResponseWriter, r *http.Request) {
 
 // auditExport streams the log with a signed head at its end (docs/steward-audit.md).
 func (s *Server) auditExport(w http.ResponseWriter, r *http.Request) {
-	h, err := s.signHead(r.Context())
-	if err != nil {
+	if _, err := s.o.Store.Head(r.Context()); err != nil { // while it can be said
 		s.storeProblem(w, r, err)
 		return
 	}
 	s.unbounded(w)
 	w.Header().Set("Content-Type", "application/vnd.donjon.audit")
 	out := audit.NewWriter(w, s.o.Store.Log())
-	for next := uint64(1); next <= h.Seq; {
-		list, err := s.o.Store.AuditRecords(r.Context(), next, store.MaxPage)
-		if err == nil && len(list) == 0 {
-			err = fmt.Errorf("record %d is not there", next)
-		}
-		for i := 0; i < len(list) && err == nil && next <= h.Seq; i++ {
-			err = out.Record(list[i])
-			next++
-		}
-		if err != nil {
-			s.cutOff(r, err)
-		}
+	end, err := s.o.Store.Records(r.Context(), out.Record)
+	if err != nil {
+		s.cutOff(r, err)
 	}
-	err = out.Head(h)
+	h, err := s.signEnd(r.Context(), end)
+	if err == nil {
+		err = out.Head(h)
+	}
 	if err == nil {
 		err = out.Close()
 	}

@@ -1,16 +1,17 @@
 package server
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/donjon-tee/donjon/steward/enrol"
+	"github.com/donjon-tee/donjon/steward/linediff"
 	"github.com/donjon-tee/donjon/steward/store"
 )
 
@@ -23,6 +24,19 @@ func (s *Server) subject(w http.ResponseWriter, r *http.Request) (string, bool) 
 		return "", false
 	}
 	return subject, true
+}
+
+// shown is the newest policy for people and for who writes the next one: it is given
+// with Doubt where nothing may be judged by it.
+func (s *Server) shown(ctx context.Context, subject string) (*store.Policy, error) {
+	list, err := s.o.Store.Policies(ctx, subject, 1)
+	if err != nil {
+		return nil, err
+	}
+	if len(list) == 0 {
+		return nil, store.ErrNotFound
+	}
+	return &list[0], nil
 }
 
 // limitOf is the query's limit; 0: none was given.
@@ -61,13 +75,14 @@ type PolicyView struct {
 	By       string    `json:"by"`
 	Policy   string    `json:"policy,omitempty"`
 	Same     bool      `json:"unchanged,omitempty"` // it was so before: nothing was written
+	Doubt    string    `json:"doubt,omitempty"`     // unproven, forged, unchecked: nothing is judged by it
 	// Unconfirmed are the secrets that this version does not release before somebody
 	// with the secret scope confirms them (THREATS T8).
 	Unconfirmed []string `json:"secrets_unconfirmed,omitempty"`
 }
 
 func viewOf(p *store.Policy) PolicyView {
-	return PolicyView{Workload: p.Workload, Version: p.Version, Digest: p.Digest.String(), At: p.At, By: p.By, Policy: string(p.Text)}
+	return PolicyView{Workload: p.Workload, Version: p.Version, Digest: p.Digest.String(), At: p.At, By: p.By, Policy: string(p.Text), Doubt: p.Doubt}
 }
 
 func (s *Server) putWorkload(w http.ResponseWriter, r *http.Request) {
@@ -106,7 +121,7 @@ func (s *Server) removeWorkload(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	if _, err := s.o.Store.Policy(r.Context(), digest); err != nil {
+	if _, err := s.shown(r.Context(), digest); err != nil {
 		s.storeProblem(w, r, err)
 		return
 	}
@@ -159,7 +174,7 @@ func (s *Server) putPolicy(w http.ResponseWriter, r *http.Request) {
 // writePolicy writes a version; where the newest is the same, nothing.
 func (s *Server) writePolicy(w http.ResponseWriter, r *http.Request, digest string, put PolicyPut) {
 	ctx, actor := r.Context(), s.actor(r)
-	old, err := s.o.Store.Policy(ctx, digest)
+	old, err := s.shown(r.Context(), digest)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		s.storeProblem(w, r, err)
 		return
@@ -172,7 +187,7 @@ func (s *Server) writePolicy(w http.ResponseWriter, r *http.Request, digest stri
 		s.storeProblem(w, r, store.ErrConflict)
 		return
 	}
-	if old != nil && string(old.Text) == put.Policy {
+	if old != nil && old.Doubt == "" && string(old.Text) == put.Policy {
 		v := viewOf(old)
 		v.Same = true
 		s.withUnconfirmed(w, r, v, old)
@@ -346,63 +361,13 @@ func (s *Server) diffPolicy(w http.ResponseWriter, r *http.Request) {
 	if old, err := enrol.ParseDocument(p.Text); err == nil {
 		before = old.Describe()
 	}
-	out := PolicyDiff{From: p.Version, Text: diffLines(lines(string(p.Text)), lines(body.Policy)), Word: []string{}}
-	for _, l := range diffLines(before, fresh.Describe()) {
+	out := PolicyDiff{From: p.Version, Text: linediff.Texts(string(p.Text), body.Policy), Word: []string{}}
+	for _, l := range linediff.Lines(before, fresh.Describe()) {
 		if l[0] != ' ' {
 			out.Word = append(out.Word, l)
 		}
 	}
 	writeJSON(w, http.StatusOK, out)
-}
-
-func lines(s string) []string {
-	if s == "" {
-		return nil
-	}
-	return strings.Split(strings.TrimSuffix(s, "\n"), "\n")
-}
-
-// diffLines marks what is taken away and what is added, by the longest common
-// subsequence; where the texts are too long for that, all of both.
-func diffLines(a, b []string) []string {
-	var out []string
-	if len(a)*len(b) > 1<<22 {
-		for _, x := range a {
-			out = append(out, "- "+x)
-		}
-		for _, x := range b {
-			out = append(out, "+ "+x)
-		}
-		return out
-	}
-	table := make([][]int, len(a)+1)
-	for i := range table {
-		table[i] = make([]int, len(b)+1)
-	}
-	for i := len(a) - 1; i >= 0; i-- {
-		for j := len(b) - 1; j >= 0; j-- {
-			if a[i] == b[j] {
-				table[i][j] = table[i+1][j+1] + 1
-			} else {
-				table[i][j] = max(table[i+1][j], table[i][j+1])
-			}
-		}
-	}
-	i, j := 0, 0
-	for i < len(a) || j < len(b) {
-		switch {
-		case i < len(a) && j < len(b) && a[i] == b[j]:
-			out = append(out, "  "+a[i])
-			i, j = i+1, j+1
-		case i < len(a) && (j == len(b) || table[i+1][j] >= table[i][j+1]):
-			out = append(out, "- "+a[i])
-			i++
-		default:
-			out = append(out, "+ "+b[j])
-			j++
-		}
-	}
-	return out
 }
 
 func (s *Server) listLeases(w http.ResponseWriter, r *http.Request) {

@@ -57,7 +57,7 @@ func (s *Server) listSecrets(w http.ResponseWriter, r *http.Request) {
 		if !ok {
 			return
 		}
-		if policy, err = s.o.Store.Policy(ctx, digest); err != nil && !errors.Is(err, store.ErrNotFound) {
+		if policy, err = s.shown(ctx, digest); err != nil && !errors.Is(err, store.ErrNotFound) {
 			s.storeProblem(w, r, err)
 			return
 		}
@@ -78,7 +78,7 @@ func (s *Server) listSecrets(w http.ResponseWriter, r *http.Request) {
 	for _, x := range list {
 		v := SecretView{Workload: x.Workload, Name: x.Name, Version: x.Version, At: x.At, By: x.By, Policy: x.Policy.String()}
 		if policy != nil {
-			yes := x.Releasable(policy.Digest, s.confirmed())
+			yes := policy.Doubt == "" && x.Releasable(policy.Digest, s.confirmed())
 			v.Releasable = &yes
 		}
 		out = append(out, v)

@@ -18,6 +18,7 @@ import (
 	"github.com/donjon-tee/donjon/steward/audit"
 	"github.com/donjon-tee/donjon/steward/protocol"
 	"github.com/donjon-tee/donjon/steward/store"
+	"github.com/donjon-tee/donjon/steward/store/storetest"
 )
 
 // A token does what its scopes say and nothing else.
@@ -297,7 +298,7 @@ func TestRestoredBackup(t *testing.T) { // T15
 		t.Fatal(p)
 	}
 	s.stop()
-	fresh, err := store.OpenSQLite(context.Background(), t.TempDir()+"/steward.db", store.Options{})
+	fresh, err := store.OpenSQLite(context.Background(), t.TempDir()+"/steward.db", store.Options{Guard: storetest.Guard{}})
 	if err != nil {
 		t.Fatal(err)
 	}

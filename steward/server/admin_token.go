@@ -39,11 +39,12 @@ type TokenView struct {
 	By      string        `json:"by"`
 	Expires time.Time     `json:"expires,omitzero"`
 	Revoked time.Time     `json:"revoked,omitzero"`
+	Doubt   string        `json:"doubt,omitempty"` // unproven, forged, unchecked: it is good for nothing
 	Token   string        `json:"token,omitempty"`
 }
 
 func tokenView(t store.Token) TokenView {
-	return TokenView{ID: t.ID, Name: t.Name, Scopes: t.Scopes, Created: t.Created, By: t.By, Expires: t.Expires, Revoked: t.Revoked}
+	return TokenView{ID: t.ID, Name: t.Name, Scopes: t.Scopes, Created: t.Created, By: t.By, Expires: t.Expires, Revoked: t.Revoked, Doubt: t.Doubt}
 }
 
 func (s *Server) listTokens(w http.ResponseWriter, r *http.Request) {

@@ -19,6 +19,7 @@ type WorkloadView struct {
 	FirstSeen time.Time   `json:"first_seen,omitzero"`
 	Policy    uint64      `json:"policy_version"` // 0: none
 	Removed   bool        `json:"removed,omitempty"`
+	Doubt     string      `json:"doubt,omitempty"` // of the policy: unproven, forged, unchecked
 	Signed    *SignedView `json:"signed,omitempty"`
 }
 
@@ -63,12 +64,12 @@ func (s *Server) digests(ctx context.Context, after string, limit int) ([]Worklo
 	out := make([]WorkloadView, 0, len(list))
 	for _, x := range list {
 		v := WorkloadView{Subject: x.Digest, Digest: x.Digest, Name: x.Name, FirstSeen: x.FirstSeen}
-		p, err := s.o.Store.Policy(ctx, x.Digest)
+		p, err := s.shown(ctx, x.Digest)
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return nil, err
 		}
 		if p != nil {
-			v.Policy, v.Removed = p.Version, string(p.Text) == enrol.RemovedPolicy
+			v.Policy, v.Removed, v.Doubt = p.Version, string(p.Text) == enrol.RemovedPolicy, p.Doubt
 		}
 		out = append(out, v)
 	}
@@ -86,7 +87,7 @@ func (s *Server) signers(ctx context.Context, after string, limit int) ([]Worklo
 		if !ok {
 			continue
 		}
-		v := WorkloadView{Subject: p.Workload, Name: name, Policy: p.Version, Removed: string(p.Text) == enrol.RemovedPolicy, Signed: &SignedView{Signer: signer}}
+		v := WorkloadView{Subject: p.Workload, Name: name, Policy: p.Version, Removed: string(p.Text) == enrol.RemovedPolicy, Doubt: p.Doubt, Signed: &SignedView{Signer: signer}}
 		if d, err := enrol.ParseDocument(p.Text); err == nil && d.Grant.Signed != nil {
 			v.Signed.MinVersion = d.Grant.Signed.MinVersion
 		}

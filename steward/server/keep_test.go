@@ -32,6 +32,7 @@ import (
 	"github.com/donjon-tee/donjon/steward/protocol"
 	"github.com/donjon-tee/donjon/steward/sealing"
 	"github.com/donjon-tee/donjon/steward/store"
+	"github.com/donjon-tee/donjon/steward/store/storetest"
 	"github.com/donjon-tee/donjon/workload"
 )
 
@@ -131,7 +132,7 @@ func newStewardAt(t testing.TB, at time.Time, change ...func(*Options)) *steward
 	if s.auth, err = authority.Open(authority.Options{Dir: filepath.Join(s.dir, "keys"), Clock: s.now}); err != nil {
 		t.Fatal(err)
 	}
-	if s.store, err = store.OpenSQLite(context.Background(), filepath.Join(s.dir, "steward.db"), store.Options{}); err != nil {
+	if s.store, err = store.OpenSQLite(context.Background(), filepath.Join(s.dir, "steward.db"), store.Options{Guard: storetest.Guard{}}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.store.Close() })

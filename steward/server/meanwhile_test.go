@@ -3,10 +3,13 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"path/filepath"
 	"sync"
 	"testing"
 
 	"github.com/donjon-tee/donjon/attest/verdict"
+	"github.com/donjon-tee/donjon/steward/authority"
 	"github.com/donjon-tee/donjon/steward/store"
 )
 
@@ -88,5 +91,43 @@ func (s *steward) recordsRefusal() {
 	var v verdict.Verdict
 	if err := json.Unmarshal(d.Detail, &v); err != nil || v.Outcome != d.Record.Outcome || v.Outcome == verdict.Admitted {
 		s.t.Errorf("the record says %s, its verdict %s, %v", d.Record.Outcome, v.Outcome, err)
+	}
+}
+
+// New roots that another process made are written out, once it can be done.
+func TestNewRootsArePublished(t *testing.T) {
+	var written int
+	failing := true
+	s := newSteward(t, func(o *Options) {
+		o.Publish = func() error {
+			if failing {
+				return errors.New("disk full")
+			}
+			written++
+			return nil
+		}
+	})
+	s.stop()
+	reread := func() { s.server.reread(t.Context()) }
+	reread()
+	if written != 0 {
+		t.Fatal("nothing changed, and it was written")
+	}
+	other, err := authority.Open(authority.Options{Dir: filepath.Join(s.dir, "keys"), Clock: s.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	reread()
+	failing = false
+	reread()
+	reread()
+	if written != 1 {
+		t.Errorf("written %d times, wanted once", written)
+	}
+	if string(s.auth.PEM()) != string(other.PEM()) {
+		t.Error("the roots are not the new ones")
 	}
 }

@@ -275,8 +275,14 @@ func TestSimulatedNeedsToBeAllowed(t *testing.T) { // T8
 	s := newSteward(t, func(o *Options) { o.AllowSimulated = false })
 	w := newWorkload(secretConfig)
 	s.allow(w, s.platforms())
-	if _, _, p := s.keep(w).enrol(); p == nil || p.Code != "refused" || failing(p) != verdict.SimulatedRoot {
-		t.Errorf("found %+v, wanted refused by simulated-root", p)
+	_, _, p := s.keep(w).enrol()
+	if p == nil || p.Code != "refused" || failing(p) != verdict.SimulatedRoot {
+		t.Fatalf("found %+v, wanted refused by simulated-root", p)
+	}
+	for _, c := range p.Checks {
+		if c.Code == verdict.SimulatedRoot && !strings.Contains(c.Hint, "without --allow-simulated") {
+			t.Errorf("found the hint %q: the policy does allow it", c.Hint)
+		}
 	}
 }
 

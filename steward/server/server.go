@@ -36,8 +36,15 @@ type Options struct {
 	AllowSimulated bool
 	TrustDomain    string                 // "": the authority's
 	Collateral     func() *collateral.Set // nil: none but what is stapled
-	Seen           *collateral.HighWater  // nil: not remembered
+	Seen           *collateral.HighWater  // nil: not remembered. Kept in Store while it serves
 	Enarx          *enrol.Enarx           // nil: the endpoint is off
+
+	// Retention is how long decisions are kept, at least MinRetention; 0: for ever.
+	Retention time.Duration
+
+	// Publish writes the roots where people take them from, after another process made
+	// new ones; nil: nowhere.
+	Publish func() error
 
 	// Web makes the pages for everything that is no route of this package; nil: there
 	// are none.
@@ -113,6 +120,9 @@ type Server struct {
 	handler  http.Handler
 	closing  atomic.Bool
 	pinged   lately[struct{}]
+	seen     seen
+
+	unpublished bool // of the goroutine that rereads
 }
 
 // New makes a Server. Its TLS key is new and in memory alone.
@@ -142,7 +152,11 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	if s.enrol, err = enrol.New(ctx, e); err != nil {
 		return nil, err
 	}
+	if o.Retention != 0 && o.Retention < MinRetention {
+		return nil, fmt.Errorf("decisions kept for %s, wanted at least %s: certificates may be that old", o.Retention, MinRetention)
+	}
 	s.metrics = newMetrics(s)
+	s.seen = seen{store: o.Store, have: o.Seen, log: o.Log}
 	s.handler = s.routes()
 	return s, nil
 }
@@ -191,6 +205,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, grace time.Duration)
 	}
 	h.Protocols = new(http.Protocols)
 	h.Protocols.SetHTTP1(true)
+	if err := s.seen.sync(ctx); err != nil {
+		return err
+	}
 	tick, stop := context.WithCancel(ctx)
 	defer stop()
 	kept := make(chan struct{})
@@ -217,6 +234,11 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, grace time.Duration)
 	}
 	stop()
 	<-kept
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if err := s.seen.sync(last); err != nil {
+		s.o.Log.Error("what was seen of collateral could not be kept", "error", err)
+	}
 	if err != nil {
 		return fmt.Errorf("serving: %w", err)
 	}
@@ -233,20 +255,38 @@ func (s *Server) keep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-fast.C:
-			if fresh, err := s.o.Authority.Reload(); err != nil {
-				s.o.Log.Error("the keys could not be read again", "error", err)
-			} else if fresh {
-				s.o.Log.Info("keys were read again")
-			}
-			if err := s.identity.renew(); err != nil {
-				s.o.Log.Error("the server's certificate could not be renewed", "error", err)
-			}
-			if err := s.enrol.Refresh(ctx); err != nil && ctx.Err() == nil {
-				s.o.Log.Error("the epoch could not be read", "error", err)
+			s.reread(ctx)
+			if err := s.seen.sync(ctx); err != nil && ctx.Err() == nil {
+				s.o.Log.Error("what was seen of collateral could not be kept", "error", err)
 			}
 		case <-slow.C:
 			s.keepStore(ctx)
 		}
+	}
+}
+
+// reread takes up what other processes changed.
+func (s *Server) reread(ctx context.Context) {
+	fresh, err := s.o.Authority.Reload()
+	if err != nil {
+		s.o.Log.Error("the keys could not be read again", "error", err)
+	}
+	if fresh {
+		s.o.Log.Info("keys were read again")
+		s.unpublished = true
+	}
+	if s.unpublished && s.o.Publish != nil {
+		if err := s.o.Publish(); err != nil { // the next time, then
+			s.o.Log.Error("the new roots could not be written", "error", err)
+		} else {
+			s.unpublished = false
+		}
+	}
+	if err := s.identity.renew(); err != nil {
+		s.o.Log.Error("the server's certificate could not be renewed", "error", err)
+	}
+	if err := s.enrol.Refresh(ctx); err != nil && ctx.Err() == nil {
+		s.o.Log.Error("the epoch could not be read", "error", err)
 	}
 }
 
@@ -258,6 +298,9 @@ func (s *Server) keepStore(ctx context.Context) {
 	// behind the clock leaves room for one that is set back.
 	if _, err := s.o.Store.Purge(ctx, s.o.Clock().Add(-time.Hour), 100_000); err != nil && ctx.Err() == nil {
 		s.o.Log.Error("old challenges could not be forgotten", "error", err)
+	}
+	if err := s.forgetDecisions(ctx); err != nil && ctx.Err() == nil {
+		s.o.Log.Error("old decisions could not be forgotten", "error", err)
 	}
 	if _, err := s.signHead(ctx); err != nil && ctx.Err() == nil {
 		s.o.Log.Error("the audit log's head could not be kept", "error", err)

@@ -5,15 +5,15 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/donjon-tee/donjon/attest/verdict"
 	"github.com/donjon-tee/donjon/steward/audit"
 )
 
 // Agree holds every decision, policy, secret, confirmation, token and highest version of
-// a signed workload of a store against its audit log: whoever writes the database can leave the log alone and change what is
-// read beside it. ErrTampered names the first row that differs. That the log itself
+// a signed workload of a store against its audit log: whoever writes the database can
+// leave the log alone and change what is read beside it. A highest version that only
+// purged decisions made is not compared. ErrTampered names the first row that differs. That the log itself
 // stands is audit.Verify's to say.
 func Agree(ctx context.Context, s Store) error {
 	for try := 1; ; try++ {
@@ -57,8 +57,20 @@ type saidToken struct {
 	revoked bool
 }
 
+func newSaid() *said {
+	return &said{policies: map[string]uint64{}, secrets: map[SecretKey]*saidSecret{}, tokens: map[string]*saidToken{}, signed: map[signerKey]uint64{}}
+}
+
 func agree(ctx context.Context, s Store, end uint64) error {
-	l := &said{policies: map[string]uint64{}, secrets: map[SecretKey]*saidSecret{}, tokens: map[string]*saidToken{}, signed: map[signerKey]uint64{}}
+	l := newSaid()
+	if err := eachRecord(ctx, s, end, func(r *audit.Record) error { return l.take(ctx, s, r) }); err != nil {
+		return err
+	}
+	return l.compare(ctx, s)
+}
+
+// eachRecord calls f for each record of the log, up to that of number end.
+func eachRecord(ctx context.Context, s Store, end uint64, f func(*audit.Record) error) error {
 	for next := uint64(1); next <= end; {
 		list, err := s.AuditRecords(ctx, next, MaxPage)
 		if err != nil {
@@ -68,17 +80,21 @@ func agree(ctx context.Context, s Store, end uint64) error {
 			return fmt.Errorf("%w: record %d is not there", ErrTampered, next)
 		}
 		for _, b := range list {
+			if audit.IsStub(b) { // a decision that was purged
+				next++
+				continue
+			}
 			r, err := audit.Parse(b)
 			if err != nil {
 				return fmt.Errorf("%w: record %d: %w", ErrTampered, next, err)
 			}
-			if err := l.take(ctx, s, r); err != nil {
+			if err := f(r); err != nil {
 				return err
 			}
 			next++
 		}
 	}
-	return l.compare(ctx, s)
+	return nil
 }
 
 // take looks up what a record made and nothing changes, and remembers the rest.
@@ -116,14 +132,25 @@ func (l *said) take(ctx context.Context, s Store, r *audit.Record) error {
 		if x := l.secrets[k]; x != nil {
 			x.deleted = true
 		}
-	case audit.TokenCreate:
-		l.tokens[r.Name] = &saidToken{hash: r.Detail, scopes: r.Text}
-	case audit.TokenRevoke:
-		if x := l.tokens[r.Name]; x != nil {
-			x.revoked = true
-		}
+	case audit.TokenCreate, audit.TokenRevoke:
+		l.token(r)
 	}
 	return nil
+}
+
+// token remembers what a record says of a token.
+func (l *said) token(r *audit.Record) {
+	if r.Kind == audit.TokenCreate {
+		l.tokens[r.Name] = &saidToken{hash: r.Detail, scopes: r.Text}
+	} else if x := l.tokens[r.Name]; x != nil {
+		x.revoked = true
+	}
+}
+
+// agrees says whether a token is as the log says.
+func (l *said) agrees(t *Token) bool {
+	x := l.tokens[t.ID]
+	return x != nil && x.scopes == t.scopes() && x.revoked == !t.Revoked.IsZero() && x.hash == tokenDigest(t.Hash)
 }
 
 func (l *said) compare(ctx context.Context, s Store) error {
@@ -159,13 +186,14 @@ func (l *said) compare(ctx context.Context, s Store) error {
 		return err
 	}
 	for _, t := range list {
-		var scopes []string
-		for _, x := range t.Scopes {
-			scopes = append(scopes, string(x))
-		}
-		x := l.tokens[t.ID]
-		if x == nil || x.scopes != strings.Join(scopes, " ") || x.revoked != !t.Revoked.IsZero() || x.hash != tokenDigest(t.Hash) {
+		if !l.agrees(&t) {
 			return fmt.Errorf("%w: the token %s", ErrTampered, t.ID)
+		}
+		if t.Doubt == Unchecked {
+			return ErrKey
+		}
+		if t.Doubt != "" {
+			return fmt.Errorf("%w: the token %s is %s", ErrTampered, t.ID, t.Doubt)
 		}
 	}
 	return nil

@@ -24,8 +24,9 @@ import (
 // all before follows.
 const backupMagic = "DNJBAK1\n"
 
-// backupForm counts the forms of tables: with another number a backup is refused.
-const backupForm = 1
+// backupForm counts the forms of tables. Form 1 had no MACs: what it brings back has
+// none, and is adopted or made anew. A backup of a later form is refused.
+const backupForm = 2
 
 const maxEntry = MaxValue + 64<<10
 
@@ -38,10 +39,14 @@ type table struct {
 	order   string
 }
 
-// tables are all that a backup holds, in an order that never changes.
-func tables() []table {
+// tables are all that a backup of this form holds, in an order that never changes.
+func tables(form uint64) []table {
+	proof, retained := " mac:b key_id:t", " retained:i"
+	if form < 2 {
+		proof, retained = "", ""
+	}
 	return []table{
-		{"state", "log:b seq:i hash:b epoch:i opened:i reason:t confirmed:i purged:i", "id"},
+		{"state", "log:b seq:i hash:b epoch:i opened:i reason:t confirmed:i purged:i" + retained, "id"},
 		{"audit", "seq:i record:b", "seq"},
 		{"decisions", "seq:i at:i workload:t instance:t tee:t simulated:i outcome:t code:t tcb_status:t platform:t exposed:t policy:i request:t who:t detail:n", "seq"},
 		{"counts", "hour:i tee:t outcome:t n:i", "hour, tee, outcome"},
@@ -50,11 +55,11 @@ func tables() []table {
 		{"signers", "signer:t name:t version:i", "signer, name"},
 		{"certificates", "serial:b ca:t workload:t instance:t not_before:i not_after:i seq:i", "serial"},
 		{"workloads", "digest:t name:t first_seen:i manifest:n", "digest"},
-		{"policies", "workload:t version:i text:b digest:b at:i who:t", "workload, version"},
+		{"policies", "workload:t version:i text:b digest:b at:i who:t" + proof, "workload, version"},
 		{"secrets", "workload:t name:t version:i sealed:n key_id:t policy:b at:i who:t deleted:i", "workload, name, version"},
 		{"confirmations", "workload:t name:t version:i policy:b at:i who:t mac:b key_id:t", "workload, name, version, policy"},
-		{"tokens", "id:t name:t hash:b scopes:t created:i who:t expires:i revoked:i", "id"},
-		{"kept", "name:t data:b version:i", "name"},
+		{"tokens", "id:t name:t hash:b scopes:t created:i who:t expires:i revoked:i" + proof, "id"},
+		{"kept", "name:t data:b version:i" + proof, "name"},
 		{"heads", "seq:i head:b", "id"},
 	}
 }
@@ -116,7 +121,7 @@ func (d *db) Backup(ctx context.Context, w io.Writer) error {
 	if err := out.put(head); err != nil {
 		return err
 	}
-	for i, tab := range tables() {
+	for i, tab := range tables(backupForm) {
 		if err := tab.dump(ctx, t, i, out); err != nil {
 			return err
 		}
@@ -169,9 +174,10 @@ func (t table) dump(ctx context.Context, in *tx, number int, out *backupWriter) 
 
 // backupReader takes a backup apart, one row in memory at a time.
 type backupReader struct {
-	r   *bufio.Reader
-	sum hash.Hash
-	dec cbor.DecMode
+	form uint64
+	r    *bufio.Reader
+	sum  hash.Hash
+	dec  cbor.DecMode
 }
 
 func badBackup(format string, args ...any) error {
@@ -197,9 +203,10 @@ func newBackupReader(r io.Reader) (*backupReader, error) {
 		return nil, err
 	}
 	var head backupHeader
-	if err := dec.Unmarshal(b, &head); err != nil || head.Form != backupForm {
-		return nil, badBackup("found form %d, wanted %d", head.Form, backupForm)
+	if err := dec.Unmarshal(b, &head); err != nil || head.Form < 1 || head.Form > backupForm {
+		return nil, badBackup("found form %d, wanted 1 to %d", head.Form, backupForm)
 	}
+	in.form = head.Form
 	return in, nil
 }
 
@@ -315,7 +322,7 @@ func (d *db) restoreIn(ctx context.Context, t *tx, in *backupReader, by Actor) (
 	if _, err := t.state(ctx); err != nil {
 		return Epoch{}, err
 	}
-	tabs := tables()
+	tabs := tables(in.form)
 	for _, tab := range tabs {
 		var n int64
 		if err := t.row(ctx, "SELECT COUNT(*) FROM "+tab.name, nil, &n); err != nil {
@@ -351,6 +358,16 @@ func (d *db) restoreIn(ctx context.Context, t *tx, in *backupReader, by Actor) (
 	return epoch, t.putState(ctx, s)
 }
 
+// add follows the chain over a record, or what is left of one.
+func add(chain *audit.Chain, b []byte) error {
+	if audit.IsStub(b) {
+		_, err := chain.AddStub(b)
+		return err
+	}
+	_, err := chain.Add(b)
+	return err
+}
+
 // insertAll writes the backup's rows and follows its audit chain.
 func (d *db) insertAll(ctx context.Context, t *tx, in *backupReader, tabs []table) (audit.Chain, int, error) {
 	var chain audit.Chain
@@ -359,6 +376,9 @@ func (d *db) insertAll(ctx context.Context, t *tx, in *backupReader, tabs []tabl
 	for {
 		b, err := in.next()
 		if errors.Is(err, io.EOF) {
+			if err := chain.End(); err != nil {
+				return chain, 0, refuse(ErrBackup, "its audit log: %w", err)
+			}
 			return chain, states, d.bulk(ctx, t, batch)
 		}
 		if err != nil {
@@ -381,12 +401,11 @@ func (d *db) insertAll(ctx context.Context, t *tx, in *backupReader, tabs []tabl
 			chain = audit.NewChain(audit.LogID(log))
 		case "audit":
 			rec, _ := values[1].([]byte)
-			r, err := chain.Add(rec)
-			if err != nil {
+			if err := add(&chain, rec); err != nil {
 				return chain, 0, refuse(ErrBackup, "its audit log: %w", err)
 			}
-			if seq, _ := values[0].(int64); uint64(seq) != r.Seq {
-				return chain, 0, refuse(ErrBackup, "record %d has the number %d", r.Seq, seq)
+			if seq, _ := values[0].(int64); uint64(seq) != chain.Seq {
+				return chain, 0, refuse(ErrBackup, "record %d has the number %d", chain.Seq, seq)
 			}
 		}
 		batch, held = append(batch, stmt(tabs[n].insert(), values...)), held+len(b)

@@ -24,15 +24,15 @@ import (
 func BenchmarkDecide(b *testing.B) {
 	b.Run("sqlite", func(b *testing.B) {
 		open := sqliteFresh(b)
-		decide(b, open(store.Options{}))
+		decide(b, open(store.Options{Guard: storetest.Guard{}}))
 	})
 	b.Run("postgresql", func(b *testing.B) {
 		open := postgresFresh(storetest.Postgres(b))(b)
-		decide(b, open(store.Options{}))
+		decide(b, open(store.Options{Guard: storetest.Guard{}}))
 	})
 	b.Run("postgresql-two-replicas", func(b *testing.B) {
 		open := postgresFresh(storetest.Postgres(b))(b)
-		decide(b, open(store.Options{}), open(store.Options{}))
+		decide(b, open(store.Options{Guard: storetest.Guard{}}), open(store.Options{Guard: storetest.Guard{}}))
 	})
 }
 

@@ -23,8 +23,11 @@ import (
 //go:embed migrations/*/*.sql
 var migrations embed.FS
 
-// Options says how a database is used. The zero value is good.
+// Options says how a database is used. The zero value is good, but for Guard.
 type Options struct {
+	// Guard authenticates the rows that grant something. nil: such rows can be neither
+	// written nor read (ErrUnavailable).
+	Guard Guard
 	// Clock dates the log's first record. nil: the system's.
 	Clock func() time.Time
 	// Queue is how many Decide calls may wait; more get ErrBusy. 0: 1024.
@@ -230,17 +233,18 @@ type state struct {
 	epoch     Epoch
 	purged    int64
 	confirmed int64
+	retained  int64 // up to which record decisions were purged
 }
 
-const stateColumns = "log, seq, hash, epoch, opened, reason, confirmed, purged"
+const stateColumns = "log, seq, hash, epoch, opened, reason, confirmed, purged, retained"
 
 func (s *state) scan(scan func(...any) error) error {
 	var log, hash []byte
 	var seq, epoch, opened int64
-	if err := scan(&log, &seq, &hash, &epoch, &opened, &s.epoch.Reason, &s.confirmed, &s.purged); err != nil {
+	if err := scan(&log, &seq, &hash, &epoch, &opened, &s.epoch.Reason, &s.confirmed, &s.purged, &s.retained); err != nil {
 		return err
 	}
-	if len(log) != len(s.log) || len(hash) != 32 || seq < 0 || epoch < 1 {
+	if len(log) != len(s.log) || len(hash) != 32 || seq < 0 || epoch < 1 || s.retained < 0 {
 		return fmt.Errorf("%w: the state row", ErrTampered)
 	}
 	s.log, s.chain = audit.LogID(log), audit.Chain{Seq: uint64(seq), Hash: audit.Digest(hash), Epoch: uint64(epoch)}
@@ -259,8 +263,8 @@ func (t *tx) state(ctx context.Context) (*state, error) {
 }
 
 func (t *tx) putState(ctx context.Context, s *state) error {
-	_, err := t.exec(ctx, "UPDATE state SET log = ?, seq = ?, hash = ?, epoch = ?, opened = ?, reason = ?, confirmed = ?, purged = ? WHERE id = 1",
-		s.log[:], int64(s.chain.Seq), s.chain.Hash[:], int64(s.epoch.Number), us(s.epoch.Opened), s.epoch.Reason, s.confirmed, s.purged)
+	_, err := t.exec(ctx, "UPDATE state SET log = ?, seq = ?, hash = ?, epoch = ?, opened = ?, reason = ?, confirmed = ?, purged = ?, retained = ? WHERE id = 1",
+		s.log[:], int64(s.chain.Seq), s.chain.Hash[:], int64(s.epoch.Number), us(s.epoch.Opened), s.epoch.Reason, s.confirmed, s.purged, s.retained)
 	return err
 }
 
@@ -366,7 +370,7 @@ func (d *db) genesis(ctx context.Context) error {
 	var log audit.LogID
 	rand.Read(log[:])
 	start, now := audit.Start(log), d.o.Clock()
-	n, err := t.exec(ctx, "INSERT INTO state (id, "+stateColumns+") VALUES (1, ?, 0, ?, 1, ?, ?, 1, 0) ON CONFLICT DO NOTHING",
+	n, err := t.exec(ctx, "INSERT INTO state (id, "+stateColumns+") VALUES (1, ?, 0, ?, 1, ?, ?, 1, 0, 0) ON CONFLICT DO NOTHING",
 		log[:], start[:], us(now), "first start")
 	if err != nil {
 		t.rollback()

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 // child decides from 16 goroutines and prints the number of each decision that was
 // answered.
 func child(path string) {
-	s, err := store.OpenSQLite(context.Background(), path, store.Options{})
+	s, err := store.OpenSQLite(context.Background(), path, store.Options{Guard: storetest.Guard{}})
 	if err != nil {
 		fmt.Println("open", err)
 		return
@@ -91,7 +91,7 @@ func TestKilledProcess(t *testing.T) {
 	if len(answered) < 1000 {
 		t.Fatalf("found %d answers", len(answered))
 	}
-	s, err := store.OpenSQLite(context.Background(), path, store.Options{})
+	s, err := store.OpenSQLite(context.Background(), path, store.Options{Guard: storetest.Guard{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +127,7 @@ func TestKilledServer(t *testing.T) {
 	ctx := context.Background()
 	var stores [2]store.Store
 	for i := range stores {
-		s, err := store.OpenPostgres(ctx, dsn, store.Options{})
+		s, err := store.OpenPostgres(ctx, dsn, store.Options{Guard: storetest.Guard{}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -217,20 +217,20 @@ func TestDurability(t *testing.T) {
 	for _, setting := range []string{"fsync=off", "full_page_writes=off"} {
 		c.Kill()
 		c.Start(t, "-c", setting)
-		if _, err := store.OpenPostgres(context.Background(), dsn, store.Options{}); !errors.Is(err, store.ErrDurability) {
+		if _, err := store.OpenPostgres(context.Background(), dsn, store.Options{Guard: storetest.Guard{}}); !errors.Is(err, store.ErrDurability) {
 			t.Fatalf("%s: %v", setting, err)
 		}
 	}
 	c.Kill()
-	if _, err := store.OpenPostgres(context.Background(), dsn, store.Options{}); !errors.Is(err, store.ErrUnavailable) {
+	if _, err := store.OpenPostgres(context.Background(), dsn, store.Options{Guard: storetest.Guard{}}); !errors.Is(err, store.ErrUnavailable) {
 		t.Fatalf("without a server: %v", err)
 	}
-	if _, err := store.OpenPostgres(context.Background(), "postgres://u:hunter2@h/\x00", store.Options{}); err == nil || strings.Contains(err.Error(), "hunter2") {
+	if _, err := store.OpenPostgres(context.Background(), "postgres://u:hunter2@h/\x00", store.Options{Guard: storetest.Guard{}}); err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Fatalf("found %v", err)
 	}
 	// A server that is set not to wait is overruled where a session can.
 	c.Start(t, "-c", "synchronous_commit=off", "-c", "default_transaction_isolation=serializable")
-	s, err := store.OpenPostgres(context.Background(), c.Database(t), store.Options{})
+	s, err := store.OpenPostgres(context.Background(), c.Database(t), store.Options{Guard: storetest.Guard{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +256,7 @@ func TestDiskFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx := context.Background()
-	s, err := store.OpenSQLite(ctx, filepath.Join(dir, "steward.db"), store.Options{})
+	s, err := store.OpenSQLite(ctx, filepath.Join(dir, "steward.db"), store.Options{Guard: storetest.Guard{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -303,7 +303,7 @@ func TestFiles(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"steward.db", "a?mode=memory&x=y.db", "b#c%20d.db", "é ü.db", ":memory:", "file:x"} {
 		path := filepath.Join(dir, name)
-		s, err := store.OpenSQLite(ctx, path, store.Options{})
+		s, err := store.OpenSQLite(ctx, path, store.Options{Guard: storetest.Guard{}})
 		if err != nil {
 			t.Fatal(name, err)
 		}
@@ -324,10 +324,10 @@ func TestFiles(t *testing.T) {
 	if err := os.WriteFile(bad, []byte(strings.Repeat("this is no database ", 100)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.OpenSQLite(ctx, bad, store.Options{}); !errors.Is(err, store.ErrUnavailable) {
+	if _, err := store.OpenSQLite(ctx, bad, store.Options{Guard: storetest.Guard{}}); !errors.Is(err, store.ErrUnavailable) || !errors.Is(err, store.ErrDamaged) {
 		t.Fatal(err)
 	}
-	if _, err := store.OpenSQLite(ctx, filepath.Join(dir, "none", "x.db"), store.Options{}); !errors.Is(err, store.ErrUnavailable) {
+	if _, err := store.OpenSQLite(ctx, filepath.Join(dir, "none", "x.db"), store.Options{Guard: storetest.Guard{}}); !errors.Is(err, store.ErrUnavailable) {
 		t.Fatal(err)
 	}
 }

@@ -68,14 +68,16 @@ func (d *db) Head(ctx context.Context) (Receipt, error) {
 }
 
 func (d *db) Append(ctx context.Context, r audit.Record, by Actor) (Receipt, error) {
-	if r.Kind != audit.Note {
+	switch r.Kind {
+	case audit.Note, audit.SignIn, audit.SignInRefused, audit.SignOut:
+	default:
 		return Receipt{}, fmt.Errorf("%w: records of the kind %q are written by what they are about", ErrInvalid, r.Kind)
 	}
 	if err := first(text("the note", r.Text, 1), text("its workload", r.Workload, 0), text("its name", r.Name, 0)); err != nil {
 		return Receipt{}, err
 	}
 	return d.write(ctx, by, func(*tx, *state) (*audit.Record, error) {
-		return &audit.Record{Kind: r.Kind, Text: r.Text, Workload: r.Workload, Name: r.Name}, nil
+		return &audit.Record{Kind: r.Kind, Text: r.Text, Workload: r.Workload, Name: r.Name, Version: r.Version}, nil
 	})
 }
 
@@ -91,6 +93,31 @@ func (d *db) AuditRecords(ctx context.Context, from uint64, n int) ([][]byte, er
 		return err
 	})
 	return out, d.translate(err)
+}
+
+func (d *db) Records(ctx context.Context, f func([]byte) error) (Receipt, error) {
+	t, err := d.beginTx(ctx, d.reads, d.beginRead())
+	if err != nil {
+		return Receipt{}, d.translate(err)
+	}
+	defer t.rollback()
+	s := &state{}
+	if err := s.scan(t.conn.QueryRowContext(ctx, "SELECT "+stateColumns+" FROM state WHERE id = 1").Scan); err != nil {
+		return Receipt{}, d.translate(err)
+	}
+	var failed error // of the caller's, not of the database
+	err = t.each(ctx, "SELECT record FROM audit ORDER BY seq", nil, func(scan func(...any) error) error {
+		var b []byte
+		if err := scan(&b); err != nil {
+			return err
+		}
+		failed = f(b)
+		return failed
+	})
+	if failed != nil {
+		return Receipt{}, failed
+	}
+	return Receipt{Seq: s.chain.Seq, Hash: s.chain.Hash, Epoch: s.chain.Epoch}, d.translate(err)
 }
 
 func (d *db) PutHead(ctx context.Context, seq uint64, head []byte) error {

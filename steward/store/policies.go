@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
+	"fmt"
 
 	"github.com/donjon-tee/donjon/steward/audit"
 )
@@ -62,8 +64,12 @@ func (d *db) PutPolicy(ctx context.Context, p Policy, by Actor) error {
 		size("the policy", len(p.Text), 1, MaxPolicy)); err != nil {
 		return err
 	}
-	p.Digest = sha256.Sum256(p.Text)
-	_, err := d.write(ctx, by, func(t *tx, s *state) (*audit.Record, error) {
+	p.Digest, p.At, p.By = sha256.Sum256(p.Text), by.At, by.Who
+	pr, err := d.prove(p.message())
+	if err != nil {
+		return err
+	}
+	_, err = d.write(ctx, by, func(t *tx, s *state) (*audit.Record, error) {
 		var have int64
 		if err := t.row(ctx, "SELECT COALESCE(MAX(version), 0) FROM policies WHERE workload = ?", []any{p.Workload}, &have); err != nil {
 			return nil, err
@@ -71,49 +77,55 @@ func (d *db) PutPolicy(ctx context.Context, p Policy, by Actor) error {
 		if p.Version != uint64(have)+1 {
 			return nil, refuse(ErrConflict, "the policy of %s: found version %d, wanted to write %d", p.Workload, have, p.Version)
 		}
-		_, err := t.exec(ctx, "INSERT INTO policies (workload, version, text, digest, at, who) VALUES (?, ?, ?, ?, ?, ?)",
-			p.Workload, int64(p.Version), p.Text, p.Digest[:], us(by.At), by.Who)
+		_, err := t.exec(ctx, "INSERT INTO policies (workload, version, text, digest, at, who, mac, key_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+			p.Workload, int64(p.Version), p.Text, p.Digest[:], us(by.At), by.Who, pr.mac, pr.keyID)
 		return &audit.Record{Kind: audit.Policy, Workload: p.Workload, Version: p.Version, Policy: p.Digest}, err
 	})
 	return err
 }
 
-const policyColumns = "SELECT workload, version, text, digest, at, who FROM policies p"
+const policyColumns = "SELECT workload, version, text, digest, at, who, mac, key_id FROM policies p"
 
 // scanPolicy computes the digest: what is judged by must be what is named.
-func scanPolicy(scan func(...any) error) (p Policy, err error) {
+func scanPolicy(scan func(...any) error) (p Policy, pr proof, err error) {
 	var v, at int64
 	var digest []byte
-	if err := scan(&p.Workload, &v, &p.Text, &digest, &at, &p.By); err != nil {
-		return p, err
+	if err := scan(&p.Workload, &v, &p.Text, &digest, &at, &p.By, &pr.mac, &pr.keyID); err != nil {
+		return p, pr, err
 	}
 	p.Version, p.At, p.Digest = uint64(v), when(at), sha256.Sum256(p.Text)
 	if string(digest) != string(p.Digest[:]) {
-		return p, refuse(ErrTampered, "policy %d of %s is not the one of its digest", v, p.Workload)
+		return p, pr, refuse(ErrTampered, "policy %d of %s is not the one of its digest", v, p.Workload)
 	}
-	return p, nil
+	return p, pr, nil
+}
+
+func (p *Policy) what() string { return fmt.Sprintf("policy %d of %s", p.Version, p.Workload) }
+
+// policy gives one that is proven.
+func (d *db) policy(ctx context.Context, cond string, args ...any) (*Policy, error) {
+	p, pr, err := scanPolicy(d.reads.QueryRowContext(ctx, d.rewrite(policyColumns+cond), args...).Scan)
+	if err == nil {
+		err = d.proven(p.what(), p.message(), pr)
+	}
+	if err != nil {
+		return nil, d.translate(err)
+	}
+	return &p, nil
 }
 
 func (d *db) Policy(ctx context.Context, workload string) (*Policy, error) {
 	if err := first(text("the policy's workload", workload, 1)); err != nil {
 		return nil, err
 	}
-	p, err := scanPolicy(d.reads.QueryRowContext(ctx, d.rewrite(policyColumns+" WHERE workload = ? ORDER BY version DESC LIMIT 1"), workload).Scan)
-	if err != nil {
-		return nil, d.translate(err)
-	}
-	return &p, nil
+	return d.policy(ctx, " WHERE workload = ? ORDER BY version DESC LIMIT 1", workload)
 }
 
 func (d *db) PolicyVersion(ctx context.Context, workload string, v uint64) (*Policy, error) {
 	if err := first(text("the policy's workload", workload, 1), version("the policy", v)); err != nil {
 		return nil, err
 	}
-	p, err := scanPolicy(d.reads.QueryRowContext(ctx, d.rewrite(policyColumns+" WHERE workload = ? AND version = ?"), workload, int64(v)).Scan)
-	if err != nil {
-		return nil, d.translate(err)
-	}
-	return &p, nil
+	return d.policy(ctx, " WHERE workload = ? AND version = ?", workload, int64(v))
 }
 
 func (d *db) Policies(ctx context.Context, workload string, n int) ([]Policy, error) {
@@ -142,7 +154,13 @@ func (d *db) SignedVersion(ctx context.Context, signer, name string) (uint64, er
 func (d *db) policies(ctx context.Context, cond string, args ...any) ([]Policy, error) {
 	var out []Policy
 	err := d.each(ctx, d.reads, policyColumns+cond, args, func(scan func(...any) error) error {
-		p, err := scanPolicy(scan)
+		p, pr, err := scanPolicy(scan)
+		switch {
+		case errors.Is(err, ErrTampered):
+			p.Doubt, err = Forged, nil
+		case err == nil:
+			p.Doubt = d.doubt(p.what(), p.message(), pr)
+		}
 		out = append(out, p)
 		return err
 	})

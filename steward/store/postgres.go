@@ -30,8 +30,14 @@ func OpenPostgres(ctx context.Context, dsn string, o Options) (Store, error) {
 	}
 	ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 	for k, v := range map[string]string{
-		"application_name":                    "donjon-steward",
-		"synchronous_commit":                  "on",
+		"application_name":   "donjon-steward",
+		"synchronous_commit": "on",
+		// Tables grow from nothing faster than the planner hears of it: what it plans while
+		// they are small it keeps, and reads all of a table at each decision. Every query of
+		// a decision has its index.
+		"enable_seqscan":                      "off",
+		"plan_cache_mode":                     "force_generic_plan",
+		"jit":                                 "off", // a scan that must be costs so much by the first that it would be compiled
 		"lock_timeout":                        ms(o.Wait),
 		"statement_timeout":                   ms(txTime),
 		"idle_in_transaction_session_timeout": ms(2 * txTime),
@@ -115,24 +121,6 @@ func (postgresDialect) commit(ctx context.Context, c *sql.Conn) error {
 	})
 }
 
-// bulk sends all statements before it waits for the first answer.
-func (d postgresDialect) bulk(ctx context.Context, t *tx, ss []statement) error {
-	if len(ss) == 0 {
-		return nil
-	}
-	texts := map[string]string{}
-	b := &pgx.Batch{}
-	for _, s := range ss {
-		text, ok := texts[s.sql]
-		if !ok {
-			text = d.rewrite(s.sql)
-			texts[s.sql] = text
-		}
-		b.Queue(text, s.args...)
-	}
-	return t.fail(raw(t.conn, func(p *pgx.Conn) error { return p.SendBatch(ctx, b).Close() }))
-}
-
 // Classes of SQLSTATE, https://www.postgresql.org/docs/current/errcodes-appendix.html.
 func (postgresDialect) classify(err error) error {
 	var e *pgconn.PgError
@@ -144,6 +132,12 @@ func (postgresDialect) classify(err error) error {
 		return ErrBusy
 	case "53300": // too many connections
 		return ErrBusy
+	case "53100": // disk full
+		return ErrFull
+	case "25006": // read-only transaction: a standby
+		return ErrReadOnly
+	case "XX001", "XX002": // data, index corrupted
+		return ErrDamaged
 	case "23505": // unique
 		return ErrConflict
 	case "22021", "22P05", "54000": // characters it cannot keep, too large

@@ -57,14 +57,14 @@ func OpenSQLite(ctx context.Context, path string, o Options) (Store, error) {
 func lockFile(path string) (func(), error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return nil, file(err)
 	}
 	if err := f.Close(); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return nil, file(err)
 	}
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return nil, file(err)
 	}
 	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
 		_ = dir.Close()
@@ -76,11 +76,11 @@ func lockFile(path string) (func(), error) {
 func syncDir(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return file(err)
 	}
 	defer f.Close()
 	if err := f.Sync(); err != nil {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return file(err)
 	}
 	return nil
 }
@@ -148,10 +148,15 @@ func (sqliteDialect) bulk(ctx context.Context, t *tx, ss []statement) error {
 
 // SQLite's result codes, https://sqlite.org/rescode.html.
 const (
-	sqliteBusy   = 5
-	sqliteLocked = 6
-	sqliteTooBig = 18
-	sqliteConstr = 19
+	sqlitePerm     = 3
+	sqliteBusy     = 5
+	sqliteLocked   = 6
+	sqliteReadOnly = 8
+	sqliteCorrupt  = 11
+	sqliteFull     = 13
+	sqliteTooBig   = 18
+	sqliteConstr   = 19
+	sqliteNotADB   = 26
 )
 
 func (sqliteDialect) classify(err error) error {
@@ -166,6 +171,24 @@ func (sqliteDialect) classify(err error) error {
 		return ErrInvalid
 	case sqliteConstr:
 		return ErrConflict
+	case sqliteCorrupt, sqliteNotADB:
+		return ErrDamaged
+	case sqliteFull:
+		return ErrFull
+	case sqliteReadOnly, sqlitePerm:
+		return ErrReadOnly
 	}
 	return ErrUnavailable
+}
+
+// file makes an error of the system one of the package's.
+func file(err error) error {
+	kind := ErrUnavailable
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		kind = ErrFull
+	case errors.Is(err, syscall.EROFS), errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
+		kind = ErrReadOnly
+	}
+	return fmt.Errorf("%w: %w", kind, err)
 }

@@ -13,6 +13,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -48,7 +49,15 @@ var (
 	ErrNotEmpty      = errors.New("store: not empty")
 	ErrBackup        = errors.New("store: the backup is not in its form")
 	ErrDurability    = errors.New("store: the database does not keep what it answers")
-	ErrTampered      = errors.New("store: a row does not agree with the audit log")
+	ErrTampered      = errors.New("store: a row is not what a Steward wrote")
+	// Kinds of ErrUnavailable that a person must do something about.
+	ErrDamaged  = fmt.Errorf("%w: the database file is damaged", ErrUnavailable)
+	ErrFull     = fmt.Errorf("%w: the disk is full", ErrUnavailable)
+	ErrReadOnly = fmt.Errorf("%w: the database cannot be written", ErrUnavailable)
+	ErrKey      = fmt.Errorf("%w: the key that authenticates rows cannot be used", ErrUnavailable)
+	// ErrUnproven comes with ErrTampered: the row is from before rows were
+	// authenticated, or somebody took its MAC away. Unproven says what is to be done.
+	ErrUnproven = errors.New("it has no MAC: donjon steward adopt shows such rows and takes those over that the audit log knows")
 )
 
 // Store is what the Steward needs of a database. Safe for many goroutines. Times are
@@ -78,6 +87,10 @@ type Store interface {
 	PutWorkload(ctx context.Context, w Workload, by Actor) error // new, or another name or manifest for the same digest; FirstSeen stays
 	Workload(ctx context.Context, digest string) (*Workload, error)
 	Workloads(ctx context.Context, after string, limit int) ([]Workload, error) // by digest
+
+	// Policies and tokens are authenticated (Guard). What Policy, PolicyVersion and
+	// TokenByHash give is; else they give ErrTampered. Lists give such rows too, with
+	// Doubt: they are for people.
 
 	// PutPolicy writes the next version. Version is the one that the caller saw (0:
 	// none) plus one, else ErrConflict.
@@ -122,10 +135,22 @@ type Store interface {
 	TokenByHash(ctx context.Context, hash [32]byte) (*Token, error) // also one expired or revoked: the caller looks
 	Tokens(ctx context.Context) ([]Token, error)
 	RevokeToken(ctx context.Context, id string, by Actor) error
+	// PutFirstToken is PutToken where there is no token at all, else ErrConflict.
+	PutFirstToken(ctx context.Context, t Token, by Actor) error
+
+	// AdoptToken and AdoptPolicy authenticate a row that was listed as Unproven, as it
+	// was listed; ErrConflict where it is another now.
+	AdoptToken(ctx context.Context, t Token, by Actor) error
+	AdoptPolicy(ctx context.Context, p Policy, by Actor) error
+	// Reprove authenticates under the current key, whose id is given, at most limit rows
+	// that another key did, and says how many there were; 0: none is left. A row that
+	// does not hold does not hold afterwards.
+	Reprove(ctx context.Context, keyID string, limit int, by Actor) (int, error)
 
 	// Value and PutValue keep small states: the newest collateral seen, for one.
 	// Version is that read (0: none) plus one, else ErrConflict: merge and try again.
-	// They are not audited.
+	// They are not audited, but authenticated: with ErrTampered Value gives the version
+	// alone, so that a new value can be put.
 	Value(ctx context.Context, key string) (*Value, error)
 	PutValue(ctx context.Context, key string, v Value) error
 
@@ -135,12 +160,16 @@ type Store interface {
 	ConfirmEpoch(ctx context.Context, number uint64, by Actor) error
 
 	// Log names the audit log, Head is its end. Append adds a record (Kind, Text,
-	// Name, Workload) that nothing else writes.
+	// Name, Workload, Version) that nothing else writes: a note, who signed in or out.
 	Log() audit.LogID
 	Head(ctx context.Context) (Receipt, error)
 	Append(ctx context.Context, r audit.Record, by Actor) (Receipt, error)
-	// AuditRecords gives the records from number from on, oldest first.
+	// AuditRecords gives the records from number from on, oldest first; for one that was
+	// purged what is left of it (audit.IsStub).
 	AuditRecords(ctx context.Context, from uint64, limit int) ([][]byte, error)
+	// Records calls f for each, all from one moment, and gives the end of the log at that
+	// moment.
+	Records(ctx context.Context, f func(record []byte) error) (Receipt, error)
 	// PutHead keeps a signed head beside the log, LatestHead gives it back
 	// (audit.Head's bytes). The store does not verify it.
 	PutHead(ctx context.Context, seq uint64, head []byte) error
@@ -150,6 +179,12 @@ type Store interface {
 	// (challenges of a clock that steps back over it are refused from then on), at
 	// most limit rows, and says how many it forgot.
 	Purge(ctx context.Context, before time.Time, limit int) (int, error)
+
+	// PurgeDecisions forgets decisions: rows, certificates, and of each record of the log
+	// all but its hash. It goes through the log in its order, ends at the first decision
+	// that is not from before, and writes a record that says what it took. It gives how
+	// many decisions that were.
+	PurgeDecisions(ctx context.Context, p DecisionPurge, by Actor) (int, error)
 
 	// Backup writes everything, from one moment, in a form that both databases
 	// restore. It holds secrets as they are stored: sealed. Restore reads it into an
@@ -318,7 +353,15 @@ type Policy struct {
 	Digest   audit.Digest // of Text; set by the store
 	At       time.Time    // set from the Actor, with By
 	By       string
+	Doubt    string // of lists: Unproven, Forged, Unchecked; "": it is what a Steward wrote
 }
+
+// What is in doubt about a row.
+const (
+	Unproven  = "unproven"  // no MAC: from before rows were authenticated
+	Forged    = "forged"    // the MAC does not hold
+	Unchecked = "unchecked" // the key cannot be had
+)
 
 // SecretKey names a secret.
 type SecretKey struct{ Workload, Name string }
@@ -432,11 +475,12 @@ type Token struct {
 	By      string
 	Expires time.Time // zero: does not
 	Revoked time.Time // zero: is not
+	Doubt   string    // of lists: Unproven, Forged, Unchecked; "": it is what a Steward wrote
 }
 
 // Has says whether the token holds a scope now.
 func (t *Token) Has(s Scope, now time.Time) bool {
-	if !t.Revoked.IsZero() || !t.Expires.IsZero() && !now.Before(t.Expires) {
+	if t.Doubt != "" || !t.Revoked.IsZero() || !t.Expires.IsZero() && !now.Before(t.Expires) {
 		return false
 	}
 	for _, have := range t.Scopes {

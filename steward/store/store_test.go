@@ -45,4 +45,5 @@ func TestAcross(t *testing.T) {
 	pg := postgresFresh(storetest.Postgres(t))
 	t.Run("sqlite-to-postgres", func(t *testing.T) { storetest.Backup(t, sqliteFresh, pg) })
 	t.Run("postgres-to-sqlite", func(t *testing.T) { storetest.Backup(t, pg, sqliteFresh) })
+	t.Run("purged", func(t *testing.T) { storetest.RestorePurged(t, pg, sqliteFresh) })
 }

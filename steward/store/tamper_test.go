@@ -1,12 +1,17 @@
 package store_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"database/sql"
+	"encoding/binary"
 	"errors"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/fxamacker/cbor/v2"
 
 	"github.com/donjon-tee/donjon/steward/store"
 	"github.com/donjon-tee/donjon/steward/store/storetest"
@@ -34,7 +39,7 @@ func TestTampered(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "steward.db")
-			s, err := store.OpenSQLite(ctx, path, store.Options{})
+			s, err := store.OpenSQLite(ctx, path, store.Options{Guard: storetest.Guard{}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -80,8 +85,8 @@ func TestRowsAgreeWithTheLog(t *testing.T) {
 		"a decision made up":          "INSERT INTO decisions SELECT 99, at, workload, instance, tee, simulated, outcome, code, tcb_status, platform, exposed, policy, request, who, detail FROM decisions WHERE seq = 6",
 		"a policy and its digest":     "UPDATE policies SET text = x'61', digest = x'ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb'",
 		"a policy gone":               "DELETE FROM policies",
-		"a newer policy":              "INSERT INTO policies SELECT workload, 2, text, digest, at, who FROM policies",
-		"a policy of somebody else":   "INSERT INTO policies SELECT 'sha256:b', version, text, digest, at, who FROM policies",
+		"a newer policy":              "INSERT INTO policies SELECT workload, 2, text, digest, at, who, mac, key_id FROM policies",
+		"a policy of somebody else":   "INSERT INTO policies SELECT 'sha256:b', version, text, digest, at, who, mac, key_id FROM policies",
 		"what a secret was set for":   "UPDATE secrets SET policy = zeroblob(32)",
 		"a secret's workload":         "UPDATE secrets SET workload = 'sha256:b'",
 		"a secret gone":               "DELETE FROM secrets WHERE name = 'a'",
@@ -92,11 +97,11 @@ func TestRowsAgreeWithTheLog(t *testing.T) {
 		"a token that was taken back": "UPDATE tokens SET revoked = 0 WHERE id = 'u'",
 		"a highest version":           "UPDATE signers SET version = 1",
 		"a highest version gone":      "DELETE FROM signers",
-		"a token made up":             "INSERT INTO tokens SELECT 'v', name, zeroblob(32), scopes, created, who, expires, 0 FROM tokens WHERE id = 't'",
+		"a token made up":             "INSERT INTO tokens SELECT 'v', name, zeroblob(32), scopes, created, who, expires, 0, mac, key_id FROM tokens WHERE id = 't'",
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "steward.db")
-			s, err := store.OpenSQLite(ctx, path, store.Options{})
+			s, err := store.OpenSQLite(ctx, path, store.Options{Guard: storetest.Guard{}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -153,6 +158,109 @@ func TestRowsAgreeWithTheLog(t *testing.T) {
 	}
 }
 
+// TestBeforeProofs opens a database from before rows were authenticated, and restores a
+// backup of one.
+func TestBeforeProofs(t *testing.T) {
+	ctx := context.Background()
+	path := filepath.Join(t.TempDir(), "steward.db")
+	o := store.Options{Guard: storetest.Guard{}}
+	ok := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := store.OpenSQLite(ctx, path, o)
+	ok(err)
+	hash := storetest.Digest("token", 1)
+	ok(s.PutToken(ctx, store.Token{ID: "t", Hash: hash, Scopes: []store.Scope{store.ScopeRead}}, storetest.By))
+	ok(s.PutPolicy(ctx, store.Policy{Workload: "w", Version: 1, Text: []byte("p")}, storetest.By))
+	ok(s.PutValue(ctx, "v", store.Value{Version: 1}))
+	var backup bytes.Buffer
+	ok(s.Backup(ctx, &backup))
+	ok(s.Close())
+	raw, err := sql.Open("sqlite", path)
+	ok(err)
+	defer raw.Close()
+	for _, q := range []string{"DELETE FROM schema_version WHERE version_id >= 2", "ALTER TABLE state DROP COLUMN retained",
+		"ALTER TABLE tokens DROP COLUMN mac", "ALTER TABLE tokens DROP COLUMN key_id", "ALTER TABLE policies DROP COLUMN mac",
+		"ALTER TABLE policies DROP COLUMN key_id", "ALTER TABLE kept DROP COLUMN mac", "ALTER TABLE kept DROP COLUMN key_id"} {
+		_, err := raw.Exec(q)
+		ok(err)
+	}
+	ok(raw.Close())
+	migrated, err := store.OpenSQLite(ctx, path, o)
+	ok(err)
+	defer migrated.Close()
+	restored, err := store.OpenSQLite(ctx, filepath.Join(t.TempDir(), "steward.db"), o)
+	ok(err)
+	defer restored.Close()
+	_, err = restored.Restore(ctx, bytes.NewReader(firstForm(t, backup.Bytes())), storetest.By)
+	ok(err)
+	for name, s := range map[string]store.Store{"migrated": migrated, "restored": restored} {
+		_, terr := s.TokenByHash(ctx, hash)
+		_, perr := s.Policy(ctx, "w")
+		_, verr := s.Value(ctx, "v")
+		for _, err := range []error{terr, perr, verr} {
+			if !errors.Is(err, store.ErrUnproven) || !errors.Is(err, store.ErrTampered) {
+				t.Errorf("%s: found %v", name, err)
+			}
+		}
+		rows, err := store.UnprovenRows(ctx, s)
+		if err != nil || len(rows) != 2 {
+			t.Fatalf("%s: found %+v, %v", name, rows, err)
+		}
+		for _, r := range rows {
+			ok(store.Adopt(ctx, s, r, storetest.By))
+			r.Logged = false
+			if err := store.Adopt(ctx, s, r, storetest.By); !errors.Is(err, store.ErrTampered) {
+				t.Errorf("%s: what the log does not know: %v", name, err)
+			}
+		}
+		_, terr = s.TokenByHash(ctx, hash)
+		_, perr = s.Policy(ctx, "w")
+		if terr != nil || perr != nil {
+			t.Errorf("%s: after adopting: %v, %v", name, terr, perr)
+		}
+	}
+}
+
+// firstForm is a backup as the first form had it: without mac and key_id of policies,
+// tokens and kept, and retained of state.
+func firstForm(t *testing.T, b []byte) []byte {
+	t.Helper()
+	out, in := bytes.Clone(b[:8]), b[8:]
+	for i := 0; ; i++ {
+		n := binary.BigEndian.Uint32(in)
+		entry := in[4 : 4+n]
+		in = in[4+n:]
+		var err error
+		switch {
+		case n == 0:
+			out = binary.BigEndian.AppendUint32(out, 0)
+			sum := sha256.Sum256(out)
+			return append(out, sum[:]...)
+		case i == 0:
+			entry, err = cbor.Marshal(map[int]any{1: 1, 2: "sqlite"})
+		default:
+			var row []cbor.RawMessage
+			if err = cbor.Unmarshal(entry, &row); err != nil {
+				t.Fatal(err)
+			}
+			if row[0][0] == 0 {
+				entry, err = cbor.Marshal(row[:len(row)-1])
+			}
+			if k := row[0][0]; k == 9 || k == 12 || k == 13 {
+				entry, err = cbor.Marshal(row[:len(row)-2])
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(binary.BigEndian.AppendUint32(out, uint32(len(entry))), entry...)
+	}
+}
+
 func decision(seq uint64) func(store.Store) error {
 	return func(s store.Store) error {
 		_, err := s.Decision(context.Background(), seq)
@@ -164,7 +272,7 @@ func decision(seq uint64) func(store.Store) error {
 func TestLocked(t *testing.T) {
 	ctx := context.Background()
 	path := filepath.Join(t.TempDir(), "steward.db")
-	s, err := store.OpenSQLite(ctx, path, store.Options{Wait: 50 * time.Millisecond})
+	s, err := store.OpenSQLite(ctx, path, store.Options{Guard: storetest.Guard{}, Wait: 50 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,7 +42,7 @@ var chainLinks = []struct {
 	{"workload", "Workload", "what the runtime was told to run, and nothing else", []verdict.Code{
 		verdict.HostData, verdict.WorkloadBinding, verdict.Workload, verdict.WorkloadSignature, verdict.WorkloadVersion}},
 	{"request", "This request", "made now, for this Steward, with this key", []verdict.Code{
-		verdict.KeyBinding, verdict.SelfSignature, verdict.Nonce, verdict.Purpose, verdict.ChannelBinding, verdict.Protocol, verdict.TimeSource, verdict.Age}},
+		verdict.KeyBinding, verdict.SelfSignature, verdict.Nonce, verdict.Purpose, verdict.ChannelBinding, verdict.Protocol, verdict.PeerRole, verdict.TimeSource, verdict.Age}},
 }
 
 // chain sorts a verdict's checks into links. Links without a check and without a fact

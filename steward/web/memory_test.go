@@ -36,6 +36,8 @@ type memory struct {
 	err       error
 	reads     int
 	conflicts int // PutValue calls to refuse
+	appended  []audit.Record
+	appendErr error
 }
 
 func (m *memory) read() error {
@@ -60,6 +62,14 @@ func (m *memory) Decisions(_ context.Context, f store.DecisionFilter) ([]store.D
 		out = append(out, d)
 	}
 	return out, nil
+}
+
+func (m *memory) Append(_ context.Context, r audit.Record, by store.Actor) (store.Receipt, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r.Who = by.Who
+	m.appended = append(m.appended, r)
+	return store.Receipt{}, m.appendErr
 }
 
 func (m *memory) Decision(_ context.Context, seq uint64) (*store.DecisionDetail, error) {

@@ -97,7 +97,7 @@ func TestSignerPage(t *testing.T) {
 func TestWorkloadPage(t *testing.T) {
 	f := newFixture(t, false, nil)
 	page := f.admin(t).get("/workloads/" + digestOf(0)).Body.String()
-	for _, want := range []string{"api-key", "db-password", "not before it is confirmed", "under the newest policy", "SIMULATED", "allow_simulated = true"} {
+	for _, want := range []string{"api-key", "db-password", "not before it is confirmed", "What changed in the policy since ", "&#43; allow_simulated = true", "secret confirm --workload", "under the newest policy", "SIMULATED", "allow_simulated = true"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("does not show %q", want)
 		}

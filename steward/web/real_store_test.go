@@ -1,8 +1,11 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
+	"database/sql"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -14,6 +17,7 @@ import (
 	"github.com/donjon-tee/donjon/attest/verdict"
 	"github.com/donjon-tee/donjon/steward/audit"
 	"github.com/donjon-tee/donjon/steward/store"
+	"github.com/donjon-tee/donjon/steward/store/storetest"
 )
 
 // The Steward's store is one.
@@ -22,7 +26,8 @@ var _ Store = store.Store(nil)
 // TestOnSQLite: the pages on the store that the Steward uses by default.
 func TestOnSQLite(t *testing.T) {
 	ctx := context.Background()
-	db, err := store.OpenSQLite(ctx, filepath.Join(t.TempDir(), "steward.db"), store.Options{})
+	path := filepath.Join(t.TempDir(), "steward.db")
+	db, err := store.OpenSQLite(ctx, path, store.Options{Guard: storetest.Guard{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,6 +95,27 @@ func TestOnSQLite(t *testing.T) {
 		if w := a.get(path); w.Code >= 500 {
 			t.Errorf("%s: found %d", path, w.Code)
 		}
+	}
+	// A session that somebody wrote into the database signs nobody in, and ends the others.
+	id := bytes.Repeat([]byte{7}, idSize)
+	thief := f.client(t)
+	thief.cookies[sessionCookie] = base64.RawURLEncoding.EncodeToString(id)
+	forged, err := json.Marshal([]Session{{Hash: sessionHash(id), Token: testHash(testToken), Expires: testNow.Add(time.Hour)}})
+	must(err)
+	raw, err := sql.Open("sqlite", path)
+	must(err)
+	defer raw.Close()
+	res, err := raw.Exec("UPDATE kept SET data = ? WHERE name = ?", forged, sessionsKey)
+	must(err)
+	if n, _ := res.RowsAffected(); n != 1 {
+		t.Fatalf("changed %d rows", n)
+	}
+	if w := thief.get("/decisions"); w.Code != http.StatusSeeOther {
+		t.Errorf("with a session made up: found %d", w.Code)
+	}
+	a = f.admin(t)
+	if w := a.get("/decisions"); w.Code != http.StatusOK {
+		t.Errorf("signed in again: found %d", w.Code)
 	}
 	must(db.RevokeToken(ctx, "t1", store.Actor{Who: "cli", At: testNow}))
 	if w := a.get("/decisions"); w.Code != http.StatusSeeOther {

@@ -58,6 +58,9 @@ func (t storeSessions) load(ctx context.Context) ([]Session, uint64, error) {
 	if errors.Is(err, store.ErrNotFound) || err == nil && v == nil {
 		return nil, 0, nil
 	}
+	if errors.Is(err, store.ErrTampered) && v != nil {
+		return nil, v.Version, nil // nobody is signed in
+	}
 	if err != nil {
 		return nil, 0, err
 	}
@@ -119,9 +122,10 @@ func (t storeSessions) Remove(ctx context.Context, hash [32]byte) error {
 
 // admin is who is signed in.
 type admin struct {
-	id   []byte // of the session
-	hash [32]byte
-	Name string
+	id    []byte // of the session
+	hash  [32]byte
+	token string // its id
+	Name  string
 }
 
 // administrator gives who is signed in, nil where nobody is. The token is looked up
@@ -140,6 +144,7 @@ func (s *site) administrator(r *http.Request) (*admin, error) {
 	if err != nil || t == nil {
 		return nil, err
 	}
+	a.token = t.ID
 	if a.Name = t.Name; a.Name == "" {
 		a.Name = t.ID
 	}
@@ -150,6 +155,10 @@ func (s *site) administrator(r *http.Request) (*admin, error) {
 func (s *site) token(ctx context.Context, hash [32]byte) (*store.Token, error) {
 	t, err := s.Store.TokenByHash(ctx, hash)
 	if errors.Is(err, store.ErrNotFound) || err == nil && t == nil {
+		return nil, nil
+	}
+	if errors.Is(err, store.ErrTampered) {
+		s.Log.Error("a token whose row in the database does not hold was shown", "error", err)
 		return nil, nil
 	}
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"github.com/donjon-tee/donjon/attest/verdict"
+	"github.com/donjon-tee/donjon/steward/audit"
+	"github.com/donjon-tee/donjon/steward/store"
 )
 
 type signInView struct {
@@ -73,7 +75,7 @@ func (s *site) signIn(w http.ResponseWriter, r *http.Request) {
 	client := s.Client(r)
 	if wait, ok := s.signIns.take(client); !ok {
 		retryAfter(w, wait)
-		s.Log.Warn("sign-in refused", "client", verdict.Escape(client), "reason", "too many tries")
+		s.signInRefused(r, client, "too many tries")
 		s.showSignIn(w, r, http.StatusTooManyRequests, "", "Too many tries. Wait a minute, then try again.")
 		return
 	}
@@ -94,7 +96,7 @@ func (s *site) signIn(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if t == nil {
-		s.Log.Warn("sign-in refused", "client", verdict.Escape(client), "reason", "token")
+		s.signInRefused(r, client, "token")
 		s.showSignIn(w, r, http.StatusForbidden, next, "No: this token is not known, has ended, or may not read.")
 		return
 	}
@@ -110,6 +112,11 @@ func (s *site) signIn(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	// In the log before there is a session: who looked is known, or nobody looks.
+	if _, err := s.Store.Append(r.Context(), audit.Record{Kind: audit.SignIn, Text: audit.Clip(client)}, store.Actor{Who: t.ID, At: now}); err != nil {
+		s.fail(w, r, err)
+		return
+	}
 	if err := s.Sessions.Add(r.Context(), Session{Hash: sessionHash(id), Token: hash, Expires: now.Add(sessionLife)}, now); err != nil {
 		s.fail(w, r, err)
 		return
@@ -123,6 +130,39 @@ func (s *site) signIn(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, next, http.StatusSeeOther)
 }
 
+// refusals bounds what refused sign-ins write into the audit log: 20 records at once
+// and one more a minute, for all clients together. What is left out is counted, and the
+// next record says it.
+type refusals struct {
+	limit *limiter
+	mu    sync.Mutex
+	left  uint64 // not in the log yet
+}
+
+// count counts a refusal; a number says that a record of so many is to be written.
+func (f *refusals) count() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.left++
+	if _, ok := f.limit.take(""); !ok {
+		return 0
+	}
+	n := f.left
+	f.left = 0
+	return n
+}
+
+func (s *site) signInRefused(r *http.Request, client, reason string) {
+	s.Log.Warn("sign-in refused", "client", verdict.Escape(client), "reason", reason)
+	n := s.refused.count()
+	if n == 0 {
+		return
+	}
+	if _, err := s.Store.Append(r.Context(), audit.Record{Kind: audit.SignInRefused, Text: reason, Version: n}, store.Actor{Who: audit.Clip(client), At: s.Now()}); err != nil {
+		s.Log.Error("a refused sign-in is not in the audit log", "error", err)
+	}
+}
+
 func (s *site) signOut(w http.ResponseWriter, r *http.Request) {
 	a := adminOf(r.Context())
 	r.Body = http.MaxBytesReader(w, r.Body, 8<<10)
@@ -133,6 +173,11 @@ func (s *site) signOut(w http.ResponseWriter, r *http.Request) {
 	if err := s.Sessions.Remove(r.Context(), a.hash); err != nil {
 		s.fail(w, r, err)
 		return
+	}
+	client := s.Client(r)
+	s.Log.Info("signed out", "client", verdict.Escape(client), "token", verdict.Escape(a.token))
+	if _, err := s.Store.Append(r.Context(), audit.Record{Kind: audit.SignOut, Text: audit.Clip(client)}, store.Actor{Who: a.token, At: s.Now()}); err != nil {
+		s.Log.Error("a sign-out is not in the audit log", "error", err) // it has happened
 	}
 	dropCookie(w, sessionCookie)
 	http.Redirect(w, r, "/", http.StatusSeeOther)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/donjon-tee/donjon/attest/collateral"
 	"github.com/donjon-tee/donjon/attest/verdict"
+	"github.com/donjon-tee/donjon/steward/audit"
 	"github.com/donjon-tee/donjon/steward/store"
 )
 
@@ -42,6 +43,7 @@ type Store interface {
 	Epoch(ctx context.Context) (store.Epoch, error)
 	Value(ctx context.Context, key string) (*store.Value, error)
 	PutValue(ctx context.Context, key string, v store.Value) error
+	Append(ctx context.Context, r audit.Record, by store.Actor) (store.Receipt, error)
 }
 
 // Submission is what somebody dropped into the form.
@@ -87,6 +89,7 @@ type Options struct {
 type site struct {
 	Options
 	signIns *limiter
+	refused refusals
 	reading chan struct{} // a place for each upload that is being read
 	judging chan struct{} // and for each that is being judged
 }
@@ -128,7 +131,8 @@ func New(o Options) http.Handler {
 		l, client := newLimiter(10, 6*time.Second, o.Now), o.Client
 		o.Quota = func(r *http.Request) (time.Duration, bool) { return l.take(client(r)) }
 	}
-	s := &site{Options: o, signIns: newLimiter(8, 15*time.Second, o.Now), reading: make(chan struct{}, readers), judging: make(chan struct{}, judges)}
+	s := &site{Options: o, signIns: newLimiter(8, 15*time.Second, o.Now), refused: refusals{limit: newLimiter(20, time.Minute, o.Now)},
+		reading: make(chan struct{}, readers), judging: make(chan struct{}, judges)}
 	return secured(s.routes())
 }
 

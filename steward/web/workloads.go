@@ -7,11 +7,13 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/donjon-tee/donjon/steward/enrol"
+	"github.com/donjon-tee/donjon/steward/linediff"
 	"github.com/donjon-tee/donjon/steward/store"
 )
 
@@ -19,6 +21,7 @@ type workloadRow struct {
 	store.Workload
 	Policy    uint64 // version; 0: none
 	Simulated bool   // the policy allows simulated evidence
+	Doubt     string // about the policy
 }
 
 type workloadsView struct {
@@ -55,7 +58,7 @@ func (s *site) workloads(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if p != nil {
-			row.Policy, row.Simulated = p.Version, allowsSimulated(p.Text)
+			row.Policy, row.Simulated, row.Doubt = p.Version, allowsSimulated(p.Text), p.Doubt
 		}
 		v.Rows = append(v.Rows, row)
 	}
@@ -72,13 +75,14 @@ func (s *site) workloads(w http.ResponseWriter, r *http.Request) {
 	s.show(w, r, http.StatusOK, "workloads", page{Title: "Workloads", At: "workloads", Body: v})
 }
 
-// newestPolicy gives nil where there is none.
+// newestPolicy gives nil where there is none. It is for showing: with Doubt where
+// nothing is judged by it.
 func (s *site) newestPolicy(ctx context.Context, subject string) (*store.Policy, error) {
-	p, err := s.Store.Policy(ctx, subject)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, nil
+	list, err := s.Store.Policies(ctx, subject, 1)
+	if err != nil || len(list) == 0 {
+		return nil, err
 	}
-	return p, err
+	return &list[0], nil
 }
 
 // allowsSimulated says so too where the policy cannot be read: too loud rather than
@@ -90,7 +94,9 @@ func allowsSimulated(text []byte) bool {
 
 type secretRow struct {
 	store.Secret
-	Releasable bool // under the newest policy
+	Releasable bool     // under the newest policy
+	From       uint64   // the version it was set under; 0: that one is the newest, or not among those shown
+	Changed    []string // what changed since, "+ " and "- " before the line
 }
 
 // signedView is what a signer's policy says, and what came of it.
@@ -171,7 +177,7 @@ func (s *site) workloadView(ctx context.Context, subject, version string) (*work
 		}
 		v.Simulated = allowsSimulated(v.Policy.Text)
 	}
-	if v.Secrets, err = s.secretsOf(ctx, subject, newest); err != nil {
+	if v.Secrets, err = s.secretsOf(ctx, subject, newest, v.Versions); err != nil {
 		return nil, err
 	}
 	if v.Leases, err = s.Store.Leases(ctx, subject, v.Now); err != nil {
@@ -207,18 +213,33 @@ func (s *site) signed(ctx context.Context, subject string, p *store.Policy) (*si
 
 // secretsOf gives the names of a workload's secrets. The list comes without
 // ciphertext: what a page does not have it cannot show.
-func (s *site) secretsOf(ctx context.Context, subject string, p *store.Policy) ([]secretRow, error) {
+//
+// versions are those that what changed is looked for in.
+func (s *site) secretsOf(ctx context.Context, subject string, p *store.Policy, versions []store.Policy) ([]secretRow, error) {
 	list, err := s.Store.AllSecrets(ctx, store.SecretKey{Workload: subject}, perPage*2)
 	if err != nil {
 		return nil, err
 	}
 	var out []secretRow
+	changed := map[uint64][]string{} // by version
 	for _, one := range list {
 		if one.Workload != subject {
 			break
 		}
 		one.Sealed = nil
-		out = append(out, secretRow{one, p != nil && one.Releasable(p.Digest, s.Confirmed)})
+		row := secretRow{Secret: one, Releasable: p != nil && p.Doubt == "" && one.Releasable(p.Digest, s.Confirmed)}
+		if at := slices.IndexFunc(versions, func(v store.Policy) bool { return v.Digest == one.Policy && v.Doubt == "" }); at >= 0 && p != nil && p.Doubt == "" && !row.Releasable {
+			row.From = versions[at].Version
+			if changed[row.From] == nil {
+				for _, l := range linediff.Texts(string(versions[at].Text), string(p.Text)) {
+					if l[0] != ' ' {
+						changed[row.From] = append(changed[row.From], l)
+					}
+				}
+			}
+			row.Changed = changed[row.From]
+		}
+		out = append(out, row)
 	}
 	return out, nil
 }

@@ -75,7 +75,7 @@ func testAudit(t *testing.T, f func(store.Options) store.Store) {
 }
 
 func testBusy(t *testing.T, f func(store.Options) store.Store) {
-	s := f(store.Options{Queue: 1, Batch: 1, Clock: func() time.Time { return T0 }})
+	s := f(store.Options{Guard: Guard{}, Queue: 1, Batch: 1, Clock: func() time.Time { return T0 }})
 	t.Cleanup(func() { _ = s.Close() })
 	ctx := context.Background()
 	var busy, done atomic.Int32

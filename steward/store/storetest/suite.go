@@ -34,6 +34,8 @@ func Run(t *testing.T, fresh Fresh) {
 		"secret-race":        testSecretRace,
 		"tokens":             testTokens,
 		"values":             testValues,
+		"proofs":             testProofs,
+		"retention":          testRetention,
 		"audit":              testAudit,
 		"agree":              testAgree,
 		"hostile-text":       testHostileText,
@@ -44,12 +46,13 @@ func Run(t *testing.T, fresh Fresh) {
 		t.Run(name, func(t *testing.T) { f(t, fresh(t)) })
 	}
 	t.Run("backup", func(t *testing.T) { Backup(t, fresh, fresh) })
+	t.Run("backup-purged", func(t *testing.T) { RestorePurged(t, fresh, fresh) })
 	t.Run("backup-hostile", func(t *testing.T) { testBackupHostile(t, fresh(t), fresh) })
 }
 
 func open(t testing.TB, f func(store.Options) store.Store) store.Store {
 	t.Helper()
-	s := f(store.Options{Clock: func() time.Time { return T0 }})
+	s := f(store.Options{Guard: Guard{}, Clock: func() time.Time { return T0 }})
 	t.Cleanup(func() { _ = s.Close() })
 	return s
 }

@@ -1,0 +1,8 @@
+-- +goose Up
+-- What authenticates a row (store.Guard). Rows from before have no MAC, and grant nothing until they are adopted.
+ALTER TABLE tokens ADD COLUMN mac BYTEA NOT NULL DEFAULT '';
+ALTER TABLE tokens ADD COLUMN key_id TEXT COLLATE "C" NOT NULL DEFAULT '';
+ALTER TABLE policies ADD COLUMN mac BYTEA NOT NULL DEFAULT '';
+ALTER TABLE policies ADD COLUMN key_id TEXT COLLATE "C" NOT NULL DEFAULT '';
+ALTER TABLE kept ADD COLUMN mac BYTEA NOT NULL DEFAULT '';
+ALTER TABLE kept ADD COLUMN key_id TEXT COLLATE "C" NOT NULL DEFAULT '';
