@@ -79,9 +79,10 @@ with the same settings in steward.toml or their flags.`,
 				err = st.rotateSealing(ctx)
 				if err == nil && move != nil {
 					what = "a new sealing key, protected by " + move.Kind + "; every secret is sealed under it, and those before were removed"
-					if err = st.writeServing(); err == nil && move.Kind == sealing.KindKeep {
-						a.recoveryHint(dir)
-					}
+					err = st.writeServing()
+				}
+				if by := st.serving.Sealing; err == nil && by != nil && by.Kind == sealing.KindKeep {
+					a.recoveryHint(dir) // a copy from before has the key before, which is gone
 				}
 			default:
 				err = st.authority.Rotate()
