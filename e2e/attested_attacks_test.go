@@ -261,7 +261,7 @@ func TestAttestedCrowd(t *testing.T) {
 		_ = c.Close()
 		t.Logf("beside 300 that stall: %s", time.Since(start))
 	}
-	for _, c := range stalled { // the host carries 1,024 streams of a Keep at most
+	for _, c := range stalled { // the host carries 1,024 connections of a Keep at most
 		_ = c.Close()
 	}
 	start = time.Now()

@@ -8,7 +8,7 @@ import "github.com/donjon-tee/donjon/link"
 // streams.
 //
 // Buffered bytes need no count of their own: a stream holds at most its window
-// (64 KiB; 1 MiB for the two outputs and for blobs), and the link admits 1,024 streams.
+// (64 KiB; 1 MiB for the two outputs and for blobs), and the link admits 1,152 streams.
 const (
 	maxServing = link.MaxStreams
 	// maxCostly bounds each service that costs the host processor time or disk:

@@ -73,7 +73,7 @@ func Supervise(ctx context.Context, o Options) (Outcome, error) {
 		broken: make(chan *OutputError, 2),
 		asked:  make(chan struct{}),
 		opened: map[opening]bool{}, serving: map[link.Service]int{},
-		conns: make(chan struct{}, link.MaxStreams-128),
+		conns: make(chan struct{}, link.MaxConns),
 	}
 	s.logLeft.Store(o.Ceilings.Log)
 	s.at("hello")

@@ -27,8 +27,10 @@ const (
 	// MaxReason is the longest text of a reset frame, in bytes.
 	MaxReason = 512
 	// MaxStreams is how many streams may be open at once in a session, both
-	// sides together (THREATS T28).
-	MaxStreams = 1024
+	// sides together (THREATS T28): MaxConns of clients, and the Keep's own.
+	MaxStreams = MaxConns + 128
+	// MaxConns is how many connections of clients a Keep carries at once.
+	MaxConns = 1024
 	// InitialWindow is how many bytes a sender may send on a new stream before
 	// the receiver grants more.
 	InitialWindow = 64 << 10
