@@ -52,6 +52,9 @@ type Proxy struct {
 // quietAfter is that while.
 const quietAfter = time.Second
 
+// linger is for how long a program may still send when nobody is there any more.
+const linger = 2 * time.Second
+
 // stir begins the while anew.
 func (p *Proxy) stir() {
 	if p.quiet != nil {
@@ -246,11 +249,11 @@ func (s *session) up(copyTo func(io.Writer) (readErr, writeErr error)) {
 	}
 }
 
-// hangUp closes the local side where there is nothing more to be said in either
-// direction.
+// hangUp ends the local side where there is nothing more to be said in either
+// direction. Not at once: with bytes of its own unread a program is told of a reset.
 func (s *session) hangUp() {
 	if s.local != nil && s.vain.Load() && s.got.Load() {
-		_ = s.local.Close()
+		_ = s.local.SetReadDeadline(time.Now().Add(linger))
 	}
 }
 
