@@ -2,6 +2,7 @@ package attest
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/hex"
 	"strings"
 	"testing"
@@ -284,5 +285,47 @@ func TestT17HTTPEvidenceIsNotAdmitted(t *testing.T) {
 	}
 	if _, err := policy.Parse(append(text, "[[waive]]\ncheck = \"channel-binding\"\nreason = \"x\"\n"...)); err == nil {
 		t.Error("a policy waives channel-binding")
+	}
+}
+
+// Evidence of a connection counts on that connection, by a whole exporter value and key,
+// and nowhere else.
+func TestT17ConnectEvidenceNeedsItsConnection(t *testing.T) {
+	m := newMade(t)
+	root, err := hex.DecodeString(m.silicon.RootFingerprint())
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{At: time.Now(), Nonce: m.claims.Nonce, SimulatedRoots: []pki.Hash{pki.Hash(root)}}
+	text, err := Fit(&Verifier{}, m.encode(t), o, policy.Draft{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.Policy, err = policy.Parse(text); err != nil {
+		t.Fatal(err)
+	}
+	spki := []byte("a key")
+	m.claims.Purpose, m.claims.PubkeyHash = evidence.PurposeConnect, sha256.Sum256(spki)
+	o.Purpose = evidence.PurposeConnect
+	value := bytes.Repeat([]byte{5}, 32)
+	for name, x := range map[string]struct {
+		claimed []byte
+		channel *Channel
+		want    verdict.Outcome
+	}{
+		"its own":                    {value, &Channel{Exporter: value, SPKI: spki}, verdict.Admitted},
+		"no connection":              {value, nil, verdict.CannotTell},
+		"no value at either end":     {nil, &Channel{SPKI: spki}, verdict.NotGenuine},
+		"a short one at either end":  {value[:16], &Channel{Exporter: value[:16], SPKI: spki}, verdict.NotGenuine},
+		"no value in the claims":     {nil, &Channel{Exporter: value, SPKI: spki}, verdict.NotGenuine},
+		"no value of the connection": {value, &Channel{SPKI: spki}, verdict.NotGenuine},
+		"no key of the connection":   {value, &Channel{Exporter: value}, verdict.NotGenuine},
+	} {
+		m.claims.TLSExporter, o.Channel = x.claimed, x.channel
+		v := new(Verifier).Verify(m.encode(t), o)
+		d := v.Deciding()
+		if v.Outcome != x.want || x.want != verdict.Admitted && (len(d) != 1 || d[0].Code != verdict.ChannelBinding) {
+			t.Errorf("%s: found %s", name, v.Text(nil))
+		}
 	}
 }

@@ -45,10 +45,6 @@ func (c *Conn) Close() error { return c.tls.Close() }
 // forget lets go of the verdict: it is large, and has been looked at.
 func (c *Conn) forget() { c.Verdict, c.tls.Verdict = nil, nil }
 
-// never is later than any connection lasts: how old one may be is the Proxy's to say,
-// which knows to cut it and not to end it in order.
-const never = 100 * 365 * 24 * time.Hour
-
 // Waits between two tries of a busy Keep.
 const (
 	firstWait = 50 * time.Millisecond
@@ -97,7 +93,7 @@ func (d *Dialer) once(ctx context.Context) (*Conn, error) {
 	if cfg.ServerName == "" {
 		cfg.ServerName = host
 	}
-	cfg.MaxAge = never
+	cfg.MaxAge = atls.NoMaxAge // the Proxy's to say, which knows to cut and not to end in order
 	var used *usedKey
 	if cfg.Certificate != nil {
 		key, ok := cfg.Certificate.PrivateKey.(crypto.Signer)

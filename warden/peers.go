@@ -16,6 +16,7 @@ import (
 	"github.com/donjon-tee/donjon/attest"
 	"github.com/donjon-tee/donjon/attest/atls"
 	"github.com/donjon-tee/donjon/attest/collateral"
+	"github.com/donjon-tee/donjon/attest/evidence"
 	"github.com/donjon-tee/donjon/attest/policy"
 	"github.com/donjon-tee/donjon/attest/verdict"
 	"github.com/donjon-tee/donjon/link"
@@ -30,9 +31,6 @@ import (
 // maxJudged is how much evidence is judged at once; more waits, as long as its
 // handshake may take.
 const maxJudged = 4
-
-// noAge keeps atls from ending a connection: a relay has it then, which limitAge cuts.
-const noAge = time.Duration(1<<63 - 1)
 
 // peers is what is needed to judge other Keeps.
 type peers struct {
@@ -63,8 +61,9 @@ func (w *warden) peerConfig(by string, cert *tls.Certificate, proof atls.Prover)
 		p = &policy.Policy{} // admits nothing
 	}
 	return &atls.Config{
-		Options: attest.Options{Policy: p, Collateral: w.peers.vendor, Seen: &w.peers.seen},
-		Judge:   w.judge, Time: w.now, MaxAge: noAge,
+		Options:     attest.Options{Policy: p, Collateral: w.peers.vendor, Seen: &w.peers.seen},
+		MaxEvidence: evidence.MaxSize,                            // of each client, admitted or not: a Keep has little memory
+		Judge:       w.judge, Time: w.now, MaxAge: atls.NoMaxAge, // a relay takes it over, and limitAge cuts that
 		Certificate: cert, Prover: proof, Instance: w.identity.instance[:],
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/donjon-tee/donjon/attest"
 	"github.com/donjon-tee/donjon/attest/atls"
 	"github.com/donjon-tee/donjon/attest/claims"
+	"github.com/donjon-tee/donjon/attest/evidence"
 	"github.com/donjon-tee/donjon/attest/verdict"
 	"github.com/donjon-tee/donjon/workload"
 )
@@ -100,8 +101,13 @@ func TestJudgingIsBounded(t *testing.T) {
 		t.Errorf("found %+v, %v", v, err)
 	}
 	// A policy that is not there admits nothing.
-	if p := w.peerConfig("missing", nil, nil).Options.Policy; p == nil || p.Version != 0 {
+	c := w.peerConfig("missing", nil, nil)
+	if p := c.Options.Policy; p == nil || p.Version != 0 {
 		t.Errorf("found %+v", p)
+	}
+	// Whoever connects to a listener for Keeps has no more of its memory than evidence takes.
+	if c.MaxEvidence != evidence.MaxSize {
+		t.Errorf("found %d bytes of evidence a client", c.MaxEvidence)
 	}
 }
 

@@ -54,6 +54,9 @@ const DefaultTimeout = 30 * time.Second
 // are revoked and levels fall while it stands.
 const DefaultMaxAge = 24 * time.Hour
 
+// NoMaxAge is a MaxAge for who limits the age of connections otherwise.
+const NoMaxAge = time.Duration(1<<63 - 1)
+
 // Exporter is the value that binds a proof of one end to this connection.
 func Exporter(s *tls.ConnectionState, nonce []byte, of Role) ([]byte, error) {
 	if s.Version != tls.VersionTLS13 {

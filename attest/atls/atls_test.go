@@ -1,6 +1,9 @@
 package atls
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"io"
 	"testing"
 	"time"
@@ -61,4 +64,49 @@ func mutual(t *testing.T, a, b *keep, ofB, ofA Config) (Config, *Server) {
 	peer := ofA
 	peer.Certificate, peer.Instance = &b.cert, b.instance[:]
 	return client, &Server{Prover: b, Peer: &peer}
+}
+
+// Evidence beyond what an end takes is refused by its announced length.
+func TestMaxEvidence(t *testing.T) {
+	s := newSilicon(t)
+	a, b := newKeep(t, s, 1), newKeep(t, s, 2)
+	for name, x := range map[string]struct {
+		client, server int
+		ofServer       string // code of the client's verdict
+		ofClient       bool   // that the server refuses the message
+	}{
+		"both enough":      {64 << 10, 64 << 10, "", false},
+		"more than exists": {1 << 30, 1 << 30, "", false},
+		"the server's":     {0, 1, "", true},
+		"the client's":     {1, 0, "protocol", false},
+	} {
+		client, server := mutual(t, a, b, admits(t, s, b), admits(t, s, a))
+		client.MaxEvidence, server.Peer.MaxEvidence = x.client, x.server
+		large := func(k *keep) Prover {
+			return proverFunc(func(ctx context.Context, nonce, exporter []byte) (Proof, error) {
+				p, err := k.Prove(ctx, nonce, exporter)
+				if x.ofClient && k == a || x.ofServer != "" && k == b {
+					p.Evidence = append(p.Evidence, make([]byte, maxBeside)...)
+				}
+				return p, err
+			})
+		}
+		client.Prover, server.Prover = large(a), large(b)
+		c, srv := meet(t, client, server, b.tls())
+		if got := failedCodes(c.err); got != x.ofServer {
+			t.Errorf("%s: the client found %q, %v", name, got, c.err)
+		}
+		if errors.Is(srv.err, ErrMalformed) != x.ofClient || (srv.err == nil) != (c.err == nil) {
+			t.Errorf("%s: the server found %v, the client %v", name, srv.err, c.err)
+		}
+	}
+	// The length is refused before a byte of the body has come.
+	c := Config{MaxEvidence: 256 << 10}
+	head := []byte{byte(kindProof), 0, 0x40, 0, 0}
+	if _, _, err := readAtMost(bytes.NewReader(head), c.evidenceMost(), kindProof); !errors.Is(err, ErrMalformed) {
+		t.Errorf("found %v, wanted the length to be refused", err)
+	}
+	if _, _, err := readAtMost(bytes.NewReader(head), (&Config{}).evidenceMost(), kindProof); !errors.Is(err, io.EOF) {
+		t.Errorf("found %v, wanted the body to be waited for", err)
+	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/donjon-tee/donjon/attest"
+	"github.com/donjon-tee/donjon/attest/envelope"
 	"github.com/donjon-tee/donjon/attest/evidence"
 	"github.com/donjon-tee/donjon/attest/verdict"
 )
@@ -44,8 +45,12 @@ type Config struct {
 	// Timeout bounds handshake and attestation; 0: DefaultTimeout.
 	Timeout time.Duration
 	// MaxAge is how long a connection may be used after the verdict; then it is closed,
-	// and says ErrAged. 0: DefaultMaxAge.
+	// and says ErrAged. 0: DefaultMaxAge; NoMaxAge: the caller
+	// limits it.
 	MaxAge time.Duration
+	// MaxEvidence bounds the evidence that is read, in bytes: a server holds as much for
+	// each client that is to prove itself, whoever that is. 0: 4 MiB, the protocol's.
+	MaxEvidence int
 	// Time is the clock that verdicts are made by; nil: time.Now.
 	Time func() time.Time
 
@@ -71,6 +76,14 @@ func (c *Config) timeout() time.Duration {
 		return c.Timeout
 	}
 	return DefaultTimeout
+}
+
+// evidenceMost bounds a message with evidence, in bytes.
+func (c *Config) evidenceMost() int {
+	if c.MaxEvidence > 0 {
+		return min(c.MaxEvidence, envelope.MaxSize) + maxBeside
+	}
+	return maxEvidence
 }
 
 // TLS is the client's TLS configuration. Whose certificate the server shows is
@@ -137,7 +150,7 @@ func (c *Config) attest(ctx context.Context, conn *tls.Conn) (*verdict.Verdict, 
 	if err := write(conn, kindRequest, request{Nonce: nonce, Attested: c.Prover != nil && c.Certificate != nil}); err != nil {
 		return nil, err
 	}
-	k, body, err := read(conn, kindEvidence)
+	k, body, err := readAtMost(conn, c.evidenceMost(), kindEvidence)
 	if err != nil {
 		return nil, err
 	}

@@ -30,7 +30,10 @@ func newConn(conn *tls.Conn, v *verdict.Verdict, limit time.Duration) *Conn {
 	if v == nil {
 		return c
 	}
-	if c.Since = v.At; limit <= 0 {
+	switch c.Since = v.At; {
+	case limit == NoMaxAge: // a timer would hold the connection for as long
+		return c
+	case limit <= 0:
 		limit = DefaultMaxAge
 	}
 	c.age = time.AfterFunc(limit, func() {
@@ -71,7 +74,7 @@ func (c *Conn) NetConn() net.Conn {
 }
 
 func (c *Conn) why(err error) error {
-	if err != nil && err != io.EOF && c.aged.Load() {
+	if err != nil && c.aged.Load() { // an end that the other end says then may answer this one's
 		return ErrAged
 	}
 	return err

@@ -281,6 +281,9 @@ func TestOffer(t *testing.T) {
 		if dynamic {
 			of = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return ordinary, nil }}
 		}
+		if k.server().TLS(of).GetConfigForClient != nil {
+			t.Error("what the protocol is spoken with can be exchanged by a server's own choice")
+		}
 		offer := k.server().Offer(of)
 		for _, x := range []struct {
 			asks []string

@@ -27,7 +27,8 @@ const (
 const (
 	maxSmall    = 256
 	maxRefusal  = 2048
-	maxEvidence = envelope.MaxSize + 8<<10
+	maxBeside   = 8 << 10 // what stands beside evidence in its message
+	maxEvidence = envelope.MaxSize + maxBeside
 	maxAttached = 4 << 10 // a workload's signature beside its evidence
 	maxCode     = 32
 	maxText     = 1024
@@ -102,6 +103,11 @@ func write(w io.Writer, k kind, body any) error {
 // read takes one message of a kind that is awaited, or a refusal, which it gives as a
 // *RemoteError.
 func read(r io.Reader, want ...kind) (kind, []byte, error) {
+	return readAtMost(r, maxEvidence, want...)
+}
+
+// readAtMost is read of bodies of at most most bytes.
+func readAtMost(r io.Reader, most int, want ...kind) (kind, []byte, error) {
 	var head [5]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return 0, nil, err
@@ -110,8 +116,8 @@ func read(r io.Reader, want ...kind) (kind, []byte, error) {
 	if k != kindRefuse && !bytes.Contains(kinds(want), head[:1]) {
 		return 0, nil, fmt.Errorf("%w: found the type %d, wanted %v", ErrMalformed, k, want)
 	}
-	if int64(n) > int64(k.most()) {
-		return 0, nil, fmt.Errorf("%w: type %d with %d bytes, at most %d", ErrMalformed, k, n, k.most())
+	if most = min(most, k.most()); int64(n) > int64(most) {
+		return 0, nil, fmt.Errorf("%w: type %d with %d bytes, at most %d", ErrMalformed, k, n, most)
 	}
 	// Grows with what has come, not with what is said to come.
 	var body bytes.Buffer

@@ -128,7 +128,7 @@ func (s *Server) attest(ctx context.Context, conn *tls.Conn) (*verdict.Verdict, 
 		}
 		return nil, decode(body, &accept{})
 	}
-	k, body, err := read(conn, kindProof)
+	k, body, err := readAtMost(conn, s.Peer.evidenceMost(), kindProof)
 	if err != nil {
 		return nil, err
 	}

@@ -152,6 +152,36 @@ func TestAgeLimit(t *testing.T) {
 			_ = c.Close()
 		})
 	}
+	// The other end answers the end that the age limit says: that is no end of its own.
+	{
+		s := newSilicon(t)
+		k := newKeep(t, s, 1)
+		c, srv := meet(t, admits(t, s, k), k.server(), k.tls())
+		if c.err != nil || srv.err != nil {
+			t.Fatal(c.err, srv.err)
+		}
+		c.conn.aged.Store(true)
+		_ = srv.conn.Close()
+		if _, err := c.conn.Read(make([]byte, 1)); err != ErrAged {
+			t.Errorf("an aged connection that the other end has ended: found %v", err)
+		}
+		_ = c.conn.Close()
+	}
+	// Where the caller limits the age, no timer holds the connection.
+	{
+		s := newSilicon(t)
+		k := newKeep(t, s, 1)
+		config := admits(t, s, k)
+		config.MaxAge = NoMaxAge
+		c, srv := meet(t, config, k.server(), k.tls())
+		if c.err != nil || srv.err != nil {
+			t.Fatal(c.err, srv.err)
+		}
+		if c.conn.age != nil {
+			t.Error("a connection without a limit here has a timer")
+		}
+		_, _ = c.conn.Close(), srv.conn.Close()
+	}
 	// Closed in time, nothing stays behind: the bubble would wait for it.
 	s := newSilicon(t)
 	k := newKeep(t, s, 1)

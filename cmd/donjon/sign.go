@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -82,8 +83,11 @@ func (a *app) newSigningKey(c *cobra.Command, f signFlags, args []string) error 
 	}
 	defer clear(file)
 	out, err := os.OpenFile(f.newKey, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
+	if errors.Is(err, fs.ErrExist) {
 		return failHint(statusFailed, "a key that is there is never written over", err)
+	}
+	if err != nil {
+		return fail(statusFailed, err)
 	}
 	_, err = out.Write(file)
 	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
@@ -162,6 +166,10 @@ func (a *app) sign(f signFlags, name string, args []string) error {
 	if err != nil {
 		return failHint(statusFailed, "remove "+file+" to begin anew", err)
 	}
+	before, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fail(statusFailed, err)
+	}
 	list := []*signature.Envelope{e}
 	for _, x := range old {
 		if x.Signer.ID() != e.Signer.ID() || x.Name != e.Name {
@@ -177,7 +185,7 @@ func (a *app) sign(f signFlags, name string, args []string) error {
 	if err := replaceFile(file, b); err != nil {
 		return fail(statusFailed, err)
 	}
-	if err := unchanged(load, w, file); err != nil {
+	if err := unchanged(load, w, file, before); err != nil {
 		return err
 	}
 	if f.asJSON {
@@ -188,15 +196,19 @@ func (a *app) sign(f signFlags, name string, args []string) error {
 }
 
 // unchanged takes the signature away again where it is itself part of the workload: a
-// data folder that holds it makes every signature one of another digest.
-func unchanged(load func() (*workload.Workload, error), w *workload.Workload, file string) error {
+// data folder that holds it makes every signature one of another digest. Signatures that
+// stood there before (nil: none) stay.
+func unchanged(load func() (*workload.Workload, error), w *workload.Workload, file string, before []byte) error {
 	again, err := load()
 	if err == nil && again.Digest == w.Digest {
 		return nil
 	}
-	_ = os.Remove(file)
-	if err != nil {
-		return err
+	undo := func() error { return os.Remove(file) }
+	if before != nil {
+		undo = func() error { return replaceFile(file, before) }
+	}
+	if undone := undo(); err != nil || undone != nil {
+		return errors.Join(err, undone)
 	}
 	return failHint(statusFailed, "name a data folder that does not hold "+filepath.Base(file), fmt.Errorf("the workload changed from %s to %s while it was signed: a data folder holds the signature, or somebody writes to it", w.Digest, again.Digest))
 }

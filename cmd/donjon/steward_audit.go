@@ -261,9 +261,10 @@ func newStewardConfirm(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use: "confirm", Short: "let grants go on after a backup was restored", Args: usageArgs(cobra.NoArgs),
 		Long: `A restored backup brings back policies, secrets and tokens that may have been changed
-or taken away since it was made. Until somebody has looked at them (workload list,
-policy show, secret list, token list) and confirms, nothing is granted, and tokens over
-the network only read: whoever owns the state folder confirms (--state).`,
+or taken away since it was made, and the highest admitted versions of signed workloads
+of that time. Until somebody has looked at them (workload list, policy show, secret
+list, token list) and confirms, nothing is granted, and tokens over the network only
+read: whoever owns the state folder confirms (--state).`,
 		RunE: func(*cobra.Command, []string) error {
 			s, err := a.askSteward(&f)
 			if err != nil {

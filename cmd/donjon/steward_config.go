@@ -16,6 +16,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/cobra"
 
+	"github.com/donjon-tee/donjon/steward/sealing"
 	"github.com/donjon-tee/donjon/steward/server"
 )
 
@@ -102,17 +103,8 @@ type stewardFile struct {
 	Retention struct {
 		Decisions string `toml:"decisions"`
 	} `toml:"retention"`
-	Sealing struct {
-		Kind    *string `toml:"kind"`
-		Token   *string `toml:"token"`
-		Server  *string `toml:"server"`
-		PINFile *string `toml:"pin_file"`
-		Create  *bool   `toml:"create"`
-
-		TEE            *string `toml:"tee"`
-		AllowSimulated *bool   `toml:"allow_simulated"`
-	} `toml:"sealing"`
-	Enarx struct {
+	Sealing stewardFileSealing `toml:"sealing"`
+	Enarx   struct {
 		Enabled *bool   `toml:"enabled"`
 		Policy  *string `toml:"policy"`
 		KVM     *bool   `toml:"kvm"`
@@ -157,6 +149,31 @@ func newStewardInit(a *app) *cobra.Command {
 	return c
 }
 
+// stewardFileSealing is the table [sealing].
+type stewardFileSealing struct {
+	Kind    *string `toml:"kind"`
+	Token   *string `toml:"token"`
+	Server  *string `toml:"server"`
+	PINFile *string `toml:"pin_file"`
+	Create  *bool   `toml:"create"`
+
+	TEE            *string `toml:"tee"`
+	AllowSimulated *bool   `toml:"allow_simulated"`
+}
+
+// kind is what the table says or implies; "": nothing.
+func (x *stewardFileSealing) kind() string {
+	switch {
+	case x.Kind != nil:
+		return *x.Kind
+	case x.Token != nil:
+		return sealing.KindPKCS11
+	case x.TEE != nil:
+		return sealing.KindKeep
+	}
+	return ""
+}
+
 // merge fills from the configuration what no flag says.
 func (f *serveFlags) merge(c *cobra.Command, dir string) (server.Limits, error) {
 	var l server.Limits
@@ -193,6 +210,9 @@ func (f *serveFlags) merge(c *cobra.Command, dir string) (server.Limits, error) 
 	set("database", &f.database, file.Database)
 	set("log", &f.logFormat, file.Log)
 	set("enarx-policy", &f.enarxPolicy, file.Enarx.Policy)
+	if kind := file.Sealing.kind(); kind != "" && c.Flags().Changed("sealing") && kind != f.sealing.Kind {
+		file.Sealing = stewardFileSealing{} // a recovery copy is started beside it: what belongs to another kind is not this one's
+	}
 	set("sealing", &f.sealing.Kind, file.Sealing.Kind)
 	set("sealing-token", &f.sealing.Token, file.Sealing.Token)
 	set("sealing-server", &f.sealing.Server, file.Sealing.Server)

@@ -106,7 +106,7 @@ func launchDumpable(launch func() (keep.Machine, error)) (keep.Machine, error) {
 	return launch()
 }
 
-// recoveryHint is printed when the first key was sealed in a Keep.
+// recoveryHint is printed when a key was sealed in a Keep: the first, and each after it.
 func (a *app) recoveryHint(dir string) {
 	fmt.Fprintf(a.stderr, `The keys that seal secrets open in this machine's Keep of this donjon-keep alone: not
 after an upgrade, nor on another machine. Make a copy under a passphrase, and keep it

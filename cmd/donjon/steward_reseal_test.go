@@ -61,3 +61,62 @@ func TestRotationKeepsConfirmations(t *testing.T) {
 		t.Errorf("under another policy: %v", err)
 	}
 }
+
+// TestRotationsAtOnce: of two that rotate one is told to wait, and one whose new key was
+// overtaken ends.
+func TestRotationsAtOnce(t *testing.T) {
+	a, _ := testApp()
+	ctx, dir := context.Background(), filepath.Join(t.TempDir(), "S")
+	s := testState(t, a, dir)
+	defer s.close()
+	other, err := a.openState(ctx, dir, stateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.close()
+	unlock, err := other.ring.LockRotation()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := s.ring.KeyID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.rotateSealing(ctx); !errors.Is(err, sealing.ErrKeyFile) || !strings.Contains(err.Error(), "another process rotates") {
+		t.Errorf("while another process rotates: %v", err)
+	}
+	if id, err := s.ring.KeyID(); err != nil || id != before {
+		t.Errorf("found the key %s, %v, wanted %s", id, err, before)
+	}
+	unlock()
+	key := store.SecretKey{Workload: "sha256:" + strings.Repeat("0", 64), Name: "a"}
+	sealed, id, err := ringSealer{s.ring}.Seal(key, 1, audit.Digest{1}, []byte("x"))
+	if err == nil {
+		err = s.store.PutSecret(ctx, store.Secret{SecretKey: key, Version: 1, Sealed: sealed, KeyID: id, Policy: audit.Digest{1}}, store.Actor{Who: "t", At: time.Now()})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine, err := s.ring.Rotate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.ring.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	within, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := s.reseal(within, mine); err == nil || !strings.Contains(err.Error(), "took over") {
+		t.Errorf("under a key that was overtaken: %v", err)
+	}
+	if err := s.rotateSealing(ctx); err != nil {
+		t.Fatal(err)
+	}
+	list, err := s.store.Secrets(ctx, key.Workload)
+	if err != nil || len(list) != 1 {
+		t.Fatal(list, err)
+	}
+	if plain, err := (ringSealer{s.ring}).Open(list[0]); err != nil || string(plain) != "x" {
+		t.Errorf("found %q, %v", plain, err)
+	}
+}

@@ -79,9 +79,10 @@ with the same settings in steward.toml or their flags.`,
 				err = st.rotateSealing(ctx)
 				if err == nil && move != nil {
 					what = "a new sealing key, protected by " + move.Kind + "; every secret is sealed under it, and those before were removed"
-					if err = st.writeServing(); err == nil && move.Kind == sealing.KindKeep {
-						a.recoveryHint(dir)
-					}
+					err = st.writeServing()
+				}
+				if by := st.serving.Sealing; err == nil && by != nil && by.Kind == sealing.KindKeep {
+					a.recoveryHint(dir) // a copy from before has the key before, which is gone
 				}
 			default:
 				err = st.authority.Rotate()
@@ -110,6 +111,11 @@ with the same settings in steward.toml or their flags.`,
 // rotateSealing makes a new sealing key, seals every secret again, and removes the
 // keys before. What it is cut off in is finished the next time.
 func (s *state) rotateSealing(ctx context.Context) error {
+	unlock, err := s.ring.LockRotation()
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	if _, err := s.ring.Rotate(); err != nil {
 		return err
 	}
@@ -195,6 +201,9 @@ func (s *state) reseal(ctx context.Context, current string) error {
 			clear(plain)
 			if err != nil {
 				return err
+			}
+			if x.KeyID != current { // a folder on another machine, or put back: this would never end
+				return fmt.Errorf("the key %s took over from %s while secrets were sealed under that: rotate again once nobody else does", x.KeyID, current)
 			}
 			if err := seal.reconfirm(&x, current); err != nil {
 				return err

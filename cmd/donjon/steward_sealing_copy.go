@@ -64,6 +64,9 @@ func (a *app) copySealing(dir string, to sealing.Config) error {
 	if c.Keep != nil {
 		c.Keep.AllowSimulated = c.Keep.AllowSimulated || s.serving.AllowSimulated
 	}
+	if err := firstKeyThere(dir, c.Dir); err != nil {
+		return err
+	}
 	ring, err := sealing.Open(c)
 	clear(c.Token.PIN)
 	clear(c.Passphrase)
@@ -71,7 +74,9 @@ func (a *app) copySealing(dir string, to sealing.Config) error {
 		return sealingError(err, c.Dir)
 	}
 	defer ring.Close()
-	if err := sealing.Copy(ring, to); err != nil {
+	if err := sealing.Copy(ring, to); errors.Is(err, sealing.ErrKind) {
+		return failHint(statusFailed, "donjon steward rotate --sealing-key --sealing KIND, as it was begun, and then the copy", err)
+	} else if err != nil {
 		return fail(statusFailed, err)
 	}
 	fmt.Fprintf(a.stdout, "a copy of the sealing keys is in %s\n", printable(to.Dir))

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"github.com/donjon-tee/donjon/steward/audit"
@@ -158,5 +159,63 @@ func TestMoveWithPassphrase(t *testing.T) {
 	}
 	if plain, err := (ringSealer{s.ring}).Open(list[0]); err != nil || string(plain) != "x" {
 		t.Errorf("found %q, %v", plain, err)
+	}
+}
+
+// A state without sealing keys gets none by being copied.
+func TestCopyMakesNoKey(t *testing.T) {
+	a, _ := testApp()
+	dir, to := filepath.Join(t.TempDir(), "S"), filepath.Join(t.TempDir(), "copy")
+	s := testState(t, a, dir)
+	s.close()
+	keys := sealingDir(s.path(stewardKeys))
+	if err := os.RemoveAll(keys); err != nil {
+		t.Fatal(err)
+	}
+	err := a.copySealing(dir, sealing.Config{Kind: sealing.KindPassphrase, Dir: to, Passphrase: []byte("correct horse battery"), WorkFactor: 10})
+	if err == nil || !strings.Contains(err.Error(), "holds no key") {
+		t.Errorf("found %v", err)
+	}
+	if !notThere(keys) || !notThere(to) {
+		t.Error("keys were made")
+	}
+}
+
+// A kind that the command line names is started without what steward.toml says of
+// another one (as with a recovery copy); what it says of the same kind counts.
+func TestSealingFlagsAndFile(t *testing.T) {
+	const keep, token = "[sealing]\nkind = \"keep\"\ntee = \"sim\"\nallow_simulated = true\n", "[sealing]\ntoken = \"" + testToken + "\"\npin_file = \"/pin\"\n"
+	for _, x := range []struct {
+		file  string
+		flags []string
+		want  sealingSettings
+	}{
+		{keep, nil, sealingSettings{Kind: "keep", TEE: "sim", AllowSimulated: true}},
+		{keep, []string{"--sealing", "passphrase"}, sealingSettings{Kind: "passphrase"}},
+		{"[sealing]\ntee = \"sim\"\n", []string{"--sealing", "file"}, sealingSettings{Kind: "file"}},
+		{keep, []string{"--sealing", "keep"}, sealingSettings{Kind: "keep", TEE: "sim", AllowSimulated: true}},
+		{token, []string{"--sealing", "passphrase"}, sealingSettings{Kind: "passphrase"}},
+		{token, []string{"--sealing-pin-file", "/other"}, sealingSettings{Kind: "pkcs11", Token: testToken, PINFile: "/other", pinFlag: true}},
+		{token, []string{"--sealing", "pkcs11"}, sealingSettings{Kind: "pkcs11", Token: testToken, PINFile: "/pin"}},
+		{"[sealing]\npin_file = \"/pin\"\n", []string{"--sealing", "pkcs11", "--sealing-token", testToken}, sealingSettings{Kind: "pkcs11", Token: testToken, PINFile: "/pin"}},
+	} {
+		a, _ := testApp()
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, stewardConfig), []byte(x.file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var f serveFlags
+		c := &cobra.Command{}
+		f.sealing.register(c)
+		err := c.ParseFlags(x.flags)
+		if err == nil {
+			_, err = f.merge(c, dir)
+		}
+		if err == nil {
+			err = f.sealing.settle(a)
+		}
+		if err != nil || f.sealing != x.want {
+			t.Errorf("%q with %q: found %+v, %v, wanted %+v", x.file, x.flags, f.sealing, err, x.want)
+		}
 	}
 }

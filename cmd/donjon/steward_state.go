@@ -128,9 +128,10 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 	if o.sealing != nil {
 		s.serving.Sealing = o.sealing.recorded()
 	}
-	if !o.create && notThere(filepath.Join(keys.Dir, sealing.Current)) {
-		// A verb knows no steward.toml: the first key would not be protected as that says.
-		return nil, failHint(statusFailed, "donjon steward serve --state "+dir+" makes the first", fmt.Errorf("%s holds no key that seals secrets", keys.Dir))
+	if !o.create {
+		if err := firstKeyThere(dir, keys.Dir); err != nil {
+			return nil, err
+		}
 	}
 	if keys.Keep != nil {
 		// Whoever lets policies admit simulated evidence has allowed this too.
@@ -144,8 +145,12 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 		keys.From.Keep.AllowSimulated = keys.From.Keep.AllowSimulated || s.serving.AllowSimulated
 	}
 	s.ring, err = sealing.Open(keys)
-	clear(keys.Token.PIN)
-	clear(keys.Passphrase)
+	for _, c := range []*sealing.Config{&keys, keys.From} {
+		if c != nil {
+			clear(c.Token.PIN)
+			clear(c.Passphrase)
+		}
+	}
 	if err != nil {
 		return nil, sealingError(err, keys.Dir)
 	}
@@ -164,6 +169,15 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 		return nil, s.databaseError(err)
 	}
 	return s, nil
+}
+
+// firstKeyThere refuses to go on where opening the keys would make the first one: a verb
+// knows no steward.toml, and that key would not be protected as it says.
+func firstKeyThere(dir, keys string) error {
+	if !notThere(filepath.Join(keys, sealing.Current)) {
+		return nil
+	}
+	return failHint(statusFailed, "donjon steward serve --state "+dir+" makes the first", fmt.Errorf("%s holds no key that seals secrets", keys))
 }
 
 // databaseError says what to do about a database that cannot be opened.

@@ -40,6 +40,9 @@ func ParseURI(s string) (URI, error) {
 	refuse := func(format string, args ...any) (URI, error) {
 		return URI{}, fmt.Errorf("%w: %s", ErrURI, fmt.Sprintf(format, args...))
 	}
+	if mentionsPIN(s) { // before anything of it is quoted
+		return refuse("a PIN does not belong into it: name a PIN file")
+	}
 	rest, ok := strings.CutPrefix(s, "pkcs11:")
 	if !ok || len(s) > maxURI {
 		return refuse("found %.40q, wanted pkcs11:token=…;object=…?module-path=…, of at most %d bytes", s, maxURI)
@@ -56,9 +59,6 @@ func ParseURI(s string) (URI, error) {
 		name, raw, ok := strings.Cut(p, "=")
 		if !ok {
 			return refuse("found %.40q, wanted NAME=VALUE", p)
-		}
-		if name == "pin-value" || name == "pin-source" {
-			return refuse("a PIN does not belong into it: name a PIN file")
 		}
 		if seen[name] {
 			return refuse("%.20q stands in it twice", name)
@@ -92,6 +92,24 @@ func ParseURI(s string) (URI, error) {
 		return refuse("found %.60q, wanted token, and object or id", s)
 	}
 	return u, nil
+}
+
+// mentionsPIN says whether an attribute's name begins with pin, however it is written:
+// pin-value and pin-source, and what somebody takes for them.
+func mentionsPIN(s string) bool {
+	if scheme, rest, ok := strings.Cut(s, ":"); ok && !strings.Contains(scheme, "=") {
+		s = rest
+	}
+	for _, p := range strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(";?&", r) }) {
+		name, _, _ := strings.Cut(p, "=")
+		if plain, err := unescape(name); err == nil {
+			name = plain
+		}
+		if strings.HasPrefix(strings.ToLower(strings.TrimSpace(name)), "pin") {
+			return true
+		}
+	}
+	return false
 }
 
 // unescape takes %XX apart. What RFC 7512 wants escaped is an error as it is.

@@ -174,7 +174,7 @@ func (s *Service) Enrol(ctx context.Context, body *protocol.EnrolRequest, peer P
 
 // decide judges a request by what stands now, and records it.
 func (s *Service) decide(ctx context.Context, r *request) Result {
-	r.signed, r.doc, r.version = nil, nil, 0
+	r.signed, r.doc, r.version, r.verdict, r.detail = nil, nil, 0, nil, nil
 	policy, err := s.o.Store.Policy(ctx, r.subject)
 	var code Code
 	switch {

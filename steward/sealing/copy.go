@@ -8,7 +8,8 @@ import (
 
 // Copy writes the keys of a ring into a folder without keys, protected as to says: for
 // the day when what protects them here is gone. Ids stay, so a ring of the copy opens
-// what from's sealed. Errors: those of Open.
+// what from's sealed. Keys that from cannot open, of another kind, are an error, and
+// no copy: a move that was cut off left them. Errors: those of Open.
 func Copy(from *Ring, to Config) error {
 	by, err := protect(to)
 	if err != nil {
@@ -22,6 +23,9 @@ func Copy(from *Ring, to Config) error {
 	ids, err := from.KeyIDs()
 	if err != nil {
 		return err
+	}
+	if all, err := from.files(); err != nil || len(all) != len(ids) {
+		return errors.Join(err, fmt.Errorf("%w: %d of the %d keys in %s are of another kind: rotate first, which ends a move that was cut off", ErrKind, len(all)-len(ids), len(all), from.dir))
 	}
 	// The keys first: where they do not open nothing is made.
 	for _, id := range ids {

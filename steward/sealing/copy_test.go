@@ -38,6 +38,17 @@ func TestCopy(t *testing.T) {
 	if err := Copy(r, weak); !errors.Is(err, ErrWeak) {
 		t.Error(err)
 	}
+	// Nor is a copy made that lacks keys: these are moved half.
+	half := folder(t)
+	must(t, Config{Dir: half})
+	under := Config{Kind: KindPassphrase, Dir: half, Passphrase: to.Passphrase, WorkFactor: 10, From: &Config{}}
+	if _, err := must(t, under).Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	under.From, to.Dir = nil, folder(t)
+	if err := Copy(must(t, under), to); !errors.Is(err, ErrKind) {
+		t.Errorf("of keys that are moved half: %v", err)
+	}
 	// Keys that do not open make no copy.
 	b.lie = &liar{launch: errors.New("no room")}
 	lazy := b.config(dir)

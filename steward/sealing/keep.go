@@ -58,7 +58,7 @@ const (
 	flagPassphrase = 1 << 0
 	keepLabel      = "donjon steward sealing/1 keep\x00"
 	maxTEE         = 8
-	// pause is how long a Keep that failed is not started again.
+	// pause is how long a Keep that failed is not started again, nor a token asked.
 	pause = 5 * time.Second
 )
 

@@ -286,6 +286,27 @@ func (r *Ring) Rotate() (string, error) {
 	return id, r.place(Current, []byte(id+"\n"), true)
 }
 
+// rotateLock stands in the folder of the keys, and is locked while they are rotated.
+const rotateLock = "rotate.lock"
+
+// LockRotation keeps other processes from rotating, from before Rotate until after the
+// last Retire: of two at once one would retire the key that the other is about to make
+// the current one. The lock goes with the process, however that ends. Error: ErrKeyFile.
+func (r *Ring) LockRotation() (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(r.dir, rotateLock), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrKeyFile, err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%w: another process rotates the keys in %s: wait until it has ended", ErrKeyFile, r.dir)
+		}
+		return nil, fmt.Errorf("%w: locking %s: %w", ErrKeyFile, f.Name(), err)
+	}
+	return func() { _ = f.Close() }, nil
+}
+
 // Retire deletes an old key for good. The caller has made sure that nothing is sealed
 // under it (Store.StaleSecrets), and that no backup it wants to restore is.
 func (r *Ring) Retire(id string) error {

@@ -52,6 +52,8 @@ type token struct {
 
 	mu      sync.Mutex
 	isFirst bool
+	failed  error // the token could not be used, until the pause is over
+	until   time.Time
 }
 
 func newToken(c Config) (protector, error) {
@@ -103,8 +105,14 @@ func (t *token) unwrap(id string, file []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w: the file of the key %s was not made by a token", ErrKeyFile, id)
 	}
 	header := file[:headerSize]
+	if err := t.pausing(); err != nil {
+		return nil, err
+	}
 	aead, err := t.cipher(header, false)
 	if err != nil {
+		if errors.Is(err, ErrToken) {
+			t.pause(err)
+		}
 		return nil, err
 	}
 	key, err := aead.Open(nil, file[headerSize:headerSize+nonceSize], file[headerSize+nonceSize:], tokenAAD(header))
@@ -112,6 +120,23 @@ func (t *token) unwrap(id string, file []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %s does not open the key %s: it is another one, or the file was changed", ErrTokenKey, t.c.URI, id)
 	}
 	return key, nil
+}
+
+// pausing is the error of the last use, for a while: a server's requests that want a key
+// would else wait behind each other for a token that does not answer.
+func (t *token) pausing() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.failed != nil && time.Now().Before(t.until) {
+		return t.failed
+	}
+	return nil
+}
+
+func (t *token) pause(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.failed, t.until = err, time.Now().Add(pause)
 }
 
 func tokenAAD(header []byte) []byte { return append([]byte(tokenLabel+"\x00"), header...) }

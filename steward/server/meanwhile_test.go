@@ -2,11 +2,13 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"path/filepath"
 	"sync"
 	"testing"
 
+	"github.com/donjon-tee/donjon/attest/verdict"
 	"github.com/donjon-tee/donjon/steward/authority"
 	"github.com/donjon-tee/donjon/steward/store"
 )
@@ -57,6 +59,7 @@ func TestChangedWhileJudged(t *testing.T) {
 				if p == nil || p.Code != c.want {
 					t.Fatalf("found %+v, wanted %s", p, c.want)
 				}
+				s.recordsRefusal()
 				return
 			}
 			if p != nil {
@@ -70,6 +73,24 @@ func TestChangedWhileJudged(t *testing.T) {
 				t.Errorf("found the secrets %q, %v, wanted %q", got, err, wanted)
 			}
 		})
+	}
+}
+
+// recordsRefusal says that the newest record holds the verdict that refused, and none
+// of an attempt that nothing came of.
+func (s *steward) recordsRefusal() {
+	s.t.Helper()
+	rows, err := s.store.Decisions(context.Background(), store.DecisionFilter{Limit: 1})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	d, err := s.store.Decision(context.Background(), rows[0].Seq)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var v verdict.Verdict
+	if err := json.Unmarshal(d.Detail, &v); err != nil || v.Outcome != d.Record.Outcome || v.Outcome == verdict.Admitted {
+		s.t.Errorf("the record says %s, its verdict %s, %v", d.Record.Outcome, v.Outcome, err)
 	}
 }
 

@@ -306,6 +306,8 @@ func TestSignerChangedWhileJudged(t *testing.T) {
 				t.Error(p)
 			case c.want != "" && (p == nil || p.Code != c.want):
 				t.Errorf("found %+v, wanted %s", p, c.want)
+			case c.want != "":
+				s.recordsRefusal()
 			}
 		})
 	}

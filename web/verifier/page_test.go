@@ -309,6 +309,11 @@ func pageNextToTheKeep(t *testing.T, p page, k *keep) {
 			t.Errorf("%s from %s: found %v, a neighbour: %v", c.keep, c.page, s, s.Neighbour)
 		}
 	}
+	page{p.Browser, named(p.url)}.fresh() // T17: a name with a dot at its end is another origin, and the same place
+	p.set("keep", strings.Replace(p.url, "127.0.0.1", "keep.example.", 1))
+	if s := p.judge(); !strings.Contains(s.Message, "comes from that very address") {
+		t.Errorf("the page's own address with a dot: found %v", s)
+	}
 }
 
 func pageAsksKeeps(t *testing.T, p page, k *keep) {

@@ -18,6 +18,9 @@ function say(text, bad) {
   $('state').classList.toggle('bad', Boolean(bad));
 }
 
+// host is a name without the dot that may stand at its end: it leads to the same place.
+const host = url => url.hostname.replace(/\.$/, '');
+
 // origin reads a Keep's address.
 function origin(text) {
   let url;
@@ -28,7 +31,7 @@ function origin(text) {
   }
   if (url.protocol !== 'https:') throw new Refusal('A Keep is asked over https.');
   if (url.username || url.password) throw new Refusal('The address holds a name or a password, and a Keep needs none.');
-  if (url.origin === location.origin) {
+  if (host(url) === host(location) && url.protocol === location.protocol && url.port === location.port) {
     throw new Refusal('This page comes from that very address. A Keep must not judge itself: take the page from somewhere else.');
   }
   return url;
@@ -38,7 +41,7 @@ function origin(text) {
 // reader's own.
 function neighbour(url) {
   const own = ['localhost', '127.0.0.1', '[::1]'];
-  return url.hostname === location.hostname && !own.includes(url.hostname);
+  return host(url) === host(location) && !own.includes(host(url));
 }
 
 async function limited(response, most) {
