@@ -52,6 +52,9 @@ type Proxy struct {
 // quietAfter is that while.
 const quietAfter = time.Second
 
+// linger is for how long a program may still send when nobody is there any more.
+const linger = 2 * time.Second
+
 // stir begins the while anew.
 func (p *Proxy) stir() {
 	if p.quiet != nil {
@@ -204,6 +207,7 @@ type session struct {
 	local Local // nil: stdin and stdout
 	left  atomic.Int32
 	got   atomic.Bool           // the local side has got all that the Keep sent
+	vain  atomic.Bool           // the Keep takes nothing any more
 	why   atomic.Pointer[error] // what ended it first, where that was not in order
 }
 
@@ -223,17 +227,33 @@ func (s *session) cut(err error) {
 	}
 }
 
-// up copies to the Keep.
-func (s *session) up(from *source) {
-	readErr, err := from.copyTo(s.conn.tls)
+// up copies to the Keep. copyTo is a source's.
+func (s *session) up(copyTo func(io.Writer) (readErr, writeErr error)) {
+	readErr, err := copyTo(s.conn.tls)
 	if readErr == nil && err == nil {
 		err = s.conn.tls.CloseWrite()
 	}
 	switch {
-	case err != nil && !s.got.Load():
+	case readErr == nil && (errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)):
+		// It has gone, and what it said before is still there to be read: down does, and
+		// knows whether that is all. Meanwhile a program that does not read before it
+		// has written must not wait.
+		s.vain.Store(true)
+		s.hangUp()
+		_, _ = copyTo(io.Discard)
+	case s.got.Load(): // down has ended, and up with this
+	case err != nil:
 		s.cut(fmt.Errorf("connect: sending to the Keep: %w", err))
-	case readErr != nil || err != nil:
-		s.cut(errGone)
+	case readErr != nil:
+		s.cut(fmt.Errorf("%w: %w", errGone, readErr))
+	}
+}
+
+// hangUp ends the local side where there is nothing more to be said in either
+// direction. Not at once: with bytes of its own unread a program is told of a reset.
+func (s *session) hangUp() {
+	if s.local != nil && s.vain.Load() && s.got.Load() {
+		_ = s.local.SetReadDeadline(time.Now().Add(linger))
 	}
 }
 
@@ -243,17 +263,17 @@ func (s *session) down(from *source, to io.Writer, end func() error) {
 	if readErr == nil && err == nil {
 		s.got.Store(true)
 		err = end()
+		s.hangUp()
 	}
 	switch {
 	case readErr != nil:
 		s.cut(fmt.Errorf("connect: receiving from the Keep: %w", readErr))
 	case err != nil:
-		s.cut(errGone)
+		s.cut(fmt.Errorf("%w: %w", errGone, err))
 	}
 }
 
-// errGone is the end of a session whose local side, or whose Keep after its last word,
-// has gone: as programs do.
+// errGone is the end of a session whose local side has gone: as programs do.
 var errGone = errors.New("connect: the local side has gone")
 
 // both copies both ways, by two goroutines. The last one calls done with what ended
@@ -272,44 +292,54 @@ func (s *session) both(ctx context.Context, maxAge time.Duration, raw syscall.Ra
 		stop()
 		_ = s.conn.Close()
 		_ = s.local.Close()
-		if why := s.why.Load(); why != nil && *why != errGone {
+		if why := s.why.Load(); why != nil && !errors.Is(*why, errGone) {
 			done(*why)
 			return
 		}
 		done(nil)
 	}
-	go func() { s.up(from); leave() }()
+	go func() { s.up(from.copyTo); leave() }()
 	go func() { s.down(keep, s.local, s.local.CloseWrite); leave() }()
 }
 
 // Carry carries in and out over c, until the Keep has ended its part: then there is
-// nothing more to come. in's end is passed on. An error says that it was cut.
+// nothing more to come. in's end is passed on. An error says that it was cut. A read of
+// in and, where it was cut, a write to out may still wait then.
 func (p *Proxy) Carry(ctx context.Context, c *Conn, in io.Reader, out io.WriteCloser) error {
 	s := &session{conn: c}
-	defer context.AfterFunc(ctx, func() { s.cut(ctx.Err()) })()
-	defer time.AfterFunc(time.Until(c.Since.Add(p.maxAge())), func() { s.cut(atls.ErrAged) }).Stop()
+	age := time.NewTimer(time.Until(c.Since.Add(p.maxAge())))
+	defer age.Stop()
 	keep := c.fromKeep()
-	go s.upAny(in) // it may wait in a read until the process ends
-	s.down(keep, out, out.Close)
-	if why := s.why.Load(); ctx.Err() == nil && why != nil {
+	go s.up(copyFrom(in))
+	ended := make(chan struct{})
+	go func() { s.down(keep, out, out.Close); close(ended) }()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		s.cut(ctx.Err())
+	case <-age.C:
+		s.cut(atls.ErrAged)
+	}
+	err := c.Close()
+	why := s.why.Load()
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case why != nil:
 		return *why
 	}
-	return c.Close()
+	return err
 }
 
-// upAny copies to the Keep from what may be a file.
-func (s *session) upAny(r io.Reader) {
+// copyFrom is a source's copyTo for what may be a file.
+func copyFrom(r io.Reader) func(io.Writer) (readErr, writeErr error) {
 	if f, ok := r.(rawConner); ok {
 		if raw, err := f.SyscallConn(); err == nil {
-			s.up(&source{raw: raw, read: readFD})
-			return
+			return (&source{raw: raw, read: readFD}).copyTo
 		}
 	}
-	_, err := io.Copy(s.conn.tls, r)
-	if err == nil {
-		err = s.conn.tls.CloseWrite()
-	}
-	if err != nil {
-		s.cut(fmt.Errorf("connect: sending to the Keep: %w", err))
+	return func(w io.Writer) (error, error) {
+		_, err := io.Copy(w, r)
+		return nil, err
 	}
 }

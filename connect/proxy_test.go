@@ -10,12 +10,15 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/donjon-tee/donjon/attest/atls"
 	"github.com/donjon-tee/donjon/attest/verdict"
@@ -192,6 +195,62 @@ func TestAge(t *testing.T) {
 	}
 }
 
+// A Keep that has said all it had to say and is gone, while the local program still
+// sends: the program gets all of it, though it does not read before it has written.
+func TestKeepGoesWithItsLastWord(t *testing.T) {
+	said := make([]byte, 400_000) // more than a Unix socket holds
+	rand.Read(said)
+	gone := make(chan struct{})
+	k := newKeep(t, func(c *tls.Conn) {
+		defer close(gone)
+		raw := c.NetConn().(*net.TCPConn)
+		_, _ = c.Write(said)
+		_ = c.CloseWrite()
+		await(t, "what the Keep has sent arrives", func() (all bool) {
+			r, err := raw.SyscallConn()
+			if err == nil {
+				_ = r.Control(func(fd uintptr) {
+					n, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
+					all = err == nil && n == 0
+				})
+			}
+			return all
+		})
+		_ = raw.SetLinger(0)
+		_ = raw.Close()
+	})
+	s := serve(t, &Proxy{Dial: k.dialer().Dial}, UnixPrefix+filepath.Join(t.TempDir(), "s"))
+	c := s.dial(t)
+	<-gone
+	if n, err := c.Write(make([]byte, 8<<20)); err != nil {
+		t.Errorf("writing ends after %d bytes: %v", n, err)
+	}
+	if got, err := io.ReadAll(c); err != nil || !bytes.Equal(got, said) {
+		t.Errorf("found %d of %d bytes, %v", len(got), len(said), err)
+	}
+	for err := error(nil); err == nil; { // and is not listened to in vain
+		if _, err = c.Write([]byte("x")); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error(err)
+		}
+	}
+	s.end()
+	select {
+	case err := <-s.failed:
+		t.Error(err)
+	default:
+	}
+}
+
+func await(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !done(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Errorf("%s: not within a minute", what)
+			return
+		}
+	}
+}
+
 // No more than Most are carried: others wait, and get their turn.
 func TestMost(t *testing.T) {
 	k := newKeep(t, mirror)
@@ -306,6 +365,82 @@ func TestCarry(t *testing.T) {
 		t.Errorf("%v, %q", err, got.String())
 	}
 }
+
+// Told to end, or too old, it ends: also where nobody takes what the Keep sends.
+func TestCarryEnds(t *testing.T) {
+	for name, x := range map[string]struct {
+		silent, aged bool
+		want         error
+	}{
+		"told to, and nothing comes":     {silent: true},
+		"told to, and out takes nothing": {},
+		"too old, and nothing comes":     {silent: true, aged: true, want: atls.ErrAged},
+		"too old, and out takes nothing": {aged: true, want: atls.ErrAged},
+	} {
+		k := newKeep(t, func(c *tls.Conn) {
+			for !x.silent {
+				if _, err := c.Write(make([]byte, bufferSize)); err != nil {
+					return
+				}
+			}
+			_, _ = c.Read(make([]byte, 1))
+		})
+		c, err := k.dialer().Dial(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, w := io.Pipe()
+		defer w.Close()
+		r, out := io.Pipe()
+		defer r.Close()
+		ctx, cancel := context.WithCancel(context.Background())
+		p := &Proxy{MaxAge: time.Hour}
+		if x.aged {
+			p.MaxAge = 1
+		}
+		done := make(chan error, 1)
+		go func() { done <- p.Carry(ctx, c, in, out) }()
+		if !x.aged {
+			if !x.silent {
+				_, _ = io.ReadFull(r, make([]byte, 1))
+			}
+			cancel()
+		}
+		select {
+		case err := <-done:
+			if !errors.Is(err, x.want) {
+				t.Errorf("%s: found %v, wanted %v", name, err, x.want)
+			}
+		case <-time.After(time.Minute):
+			t.Errorf("%s: it does not end", name)
+		}
+		cancel()
+	}
+}
+
+// What keeps out from taking the Keep's bytes is said.
+func TestCarrySaysWhy(t *testing.T) {
+	full := errors.New("no space left")
+	for name, out := range map[string]pipeEnd{
+		"write": {failing{full}, func() error { return nil }},
+		"close": {io.Discard, func() error { return full }},
+	} {
+		k := newKeep(t, func(c *tls.Conn) { _, _ = c.Write([]byte("bye")); _ = c.Close() })
+		c, err := k.dialer().Dial(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, w := io.Pipe()
+		defer w.Close()
+		if err := (&Proxy{}).Carry(context.Background(), c, in, out); !errors.Is(err, full) {
+			t.Errorf("%s: found %v", name, err)
+		}
+	}
+}
+
+type failing struct{ err error }
+
+func (f failing) Write([]byte) (int, error) { return 0, f.err }
 
 // Attestations that hang keep others waiting for as long as they may take, and no
 // longer; many at once all end.
