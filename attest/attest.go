@@ -54,8 +54,9 @@ type Options struct {
 	// Nonce that the verifier sent; empty: none.
 	Nonce []byte
 	// Purpose that Donjon's claims must state, and evidence without them does not. "":
-	// where there are claims, file or http, for which channel-binding is not made; for evidence in a certificate, what is made for
-	// certificates: certificate, or enrol where a Steward issued it.
+	// where there are claims, file or http, for which channel-binding is not made; for
+	// evidence in a certificate, what is made for certificates: certificate, or enrol, as
+	// in what a Steward issues.
 	Purpose string
 	// Channel is the connection that the evidence must have been made for; nil: none is
 	// at hand, and for a purpose that is about connections the check is not made.
@@ -131,7 +132,8 @@ func (v *Verifier) Verify(evidence []byte, o Options) *verdict.Verdict {
 	return out
 }
 
-// purposes are those that claims may state.
+// purposes are those that claims may state. In a certificate, enrol is good whoever
+// issued it: the key that it proves never left the Keep that enrolled.
 func purposes(e *envelope.Envelope, o Options) []string {
 	switch {
 	case o.Purpose != "":

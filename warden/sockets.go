@@ -264,7 +264,6 @@ func (w *warden) connect(index uint32, f workload.File, data []*os.File) (engine
 	}
 	_ = st.SetReadDeadline(time.Time{})
 	var filter link.Filter
-	var ended func(int, bool)
 	switch {
 	case f.Attest != "":
 		shaken, err := w.attestPeer(st, f)
@@ -272,7 +271,7 @@ func (w *warden) connect(index uint32, f workload.File, data []*os.File) (engine
 			return 0, nil, err
 		}
 		shaken.settle()
-		filter, ended = shaken, w.limitAge(st, f)
+		filter = shaken
 	case f.Prot == "tls":
 		roots, err := w.pool(f.CA, data)
 		if err != nil {
@@ -293,6 +292,10 @@ func (w *warden) connect(index uint32, f workload.File, data []*os.File) (engine
 	if err != nil {
 		_ = st.Close()
 		return 0, nil, err
+	}
+	var ended func(int, bool)
+	if f.Attest != "" {
+		ended = w.limitAge(st, f)
 	}
 	st.Relay(ours, filter, ended)
 	return engine.Conn, theirs, nil

@@ -259,6 +259,9 @@ func late(ctx context.Context, err error) error {
 	if ctx.Err() == nil || errors.As(err, &judged) {
 		return err
 	}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return fmt.Errorf("atls: ended before there was a proof: %w", ctx.Err())
+	}
 	return fmt.Errorf("atls: no proof within the time allowed: %w", ctx.Err())
 }
 

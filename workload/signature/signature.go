@@ -38,7 +38,6 @@ const (
 	PayloadType   = "application/vnd.in-toto+json"
 	StatementType = "https://in-toto.io/Statement/v1"
 	PredicateType = "https://github.com/donjon-tee/donjon/signed-workload/v1"
-	MediaEnvelope = "application/vnd.dsse.envelope.v1+json"
 )
 
 // Statement is what is signed.
