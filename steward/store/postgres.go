@@ -46,7 +46,7 @@ func OpenPostgres(ctx context.Context, dsn string, o Options) (Store, error) {
 	}
 	pool := stdlib.OpenDB(*cfg)
 	pool.SetMaxOpenConns(8)
-	pool.SetMaxIdleConns(4)
+	pool.SetMaxIdleConns(8)
 	d := &db{dialect: postgresDialect{}, o: o, writes: pool, reads: pool}
 	if err := d.durable(ctx); err != nil {
 		return nil, errors.Join(err, pool.Close())
