@@ -65,7 +65,9 @@ type dialect interface {
 	beginRead() string           // one that reads from one moment
 	lockRow() string             // what makes SELECT … hold the row until commit
 	classify(err error) error    // ErrBusy, ErrConflict, ErrUnavailable, …; nil where it cannot tell
+	ask(context.Context, *tx, []question) error
 	bulk(context.Context, *tx, []statement) error
+	finish(context.Context, *tx, []statement) (sure bool, err error) // bulk, and commit
 	commit(context.Context, *sql.Conn) error
 	size() string    // query for the size on disk
 	version() string // query for the server's version
@@ -146,9 +148,13 @@ func (s *state) scan(scan func(...any) error) error {
 	return nil
 }
 
+func (d *db) selectState() string {
+	return "SELECT " + stateColumns + " FROM state WHERE id = 1" + d.lockRow()
+}
+
 func (t *tx) state(ctx context.Context) (*state, error) {
 	s := &state{}
-	row := t.conn.QueryRowContext(ctx, "SELECT "+stateColumns+" FROM state WHERE id = 1"+t.d.lockRow())
+	row := t.conn.QueryRowContext(ctx, t.d.selectState())
 	if err := s.scan(row.Scan); err != nil {
 		return nil, t.fail(err)
 	}
@@ -181,17 +187,14 @@ func (d *db) write(ctx context.Context, by Actor, f func(t *tx, s *state) (*audi
 	}
 	ctx, cancel := context.WithTimeout(ctx, txTime)
 	defer cancel()
-	t, err := d.beginTx(ctx, d.writes, d.begin())
+	t, s, err := d.beginState(ctx)
 	if err != nil {
 		return Receipt{}, d.translate(err)
 	}
-	s, err := t.state(ctx)
-	if err == nil {
-		var r *audit.Record
-		if r, err = f(t, s); err == nil && r != nil {
-			r.Who = by.Who
-			err = t.append(ctx, s, r, by.At)
-		}
+	r, err := f(t, s)
+	if err == nil && r != nil {
+		r.Who = by.Who
+		err = t.append(ctx, s, r, by.At)
 	}
 	if err == nil {
 		err = t.putState(ctx, s)

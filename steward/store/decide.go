@@ -175,45 +175,40 @@ func (dec *Decision) standingOf() string {
 func (d *db) decider() {
 	defer d.done.Done()
 	for {
-		var batch []*job
 		select {
 		case j := <-d.queue:
-			batch = append(batch, j)
+			d.decideAll([]*job{j}, d.waiting)
 		case <-d.closed:
 			return
 		}
-	more:
-		for len(batch) < d.o.Batch {
-			select {
-			case j := <-d.queue:
-				batch = append(batch, j)
-			default:
-				break more
-			}
-		}
-		owned := batch[:0]
-		for _, j := range batch {
-			select {
-			case <-j.state:
-				owned = append(owned, j)
-			default: // its caller has gone
-			}
-		}
-		d.decideAll(owned)
 	}
 }
 
-// decideAll answers a batch. Where it fails as a whole before anything was committed
-// and the database is there, each is tried alone: one that cannot be written must
-// not take others with it.
-func (d *db) decideAll(jobs []*job) {
-	if len(jobs) == 0 {
-		return
+// waiting is what else waits, up to n.
+func (d *db) waiting(n int) []*job {
+	var more []*job
+	for len(more) < n {
+		select {
+		case j := <-d.queue:
+			more = append(more, j)
+		default:
+			return more
+		}
 	}
-	answers, sure, err := d.decideBatch(jobs)
+	return more
+}
+
+func nobody(int) []*job { return nil }
+
+// decideAll answers a batch, and what more gives for it. Where it fails as a whole before
+// anything was committed and the database is there, each is tried alone: one that cannot
+// be written must not take others with it.
+func (d *db) decideAll(jobs []*job, more func(int) []*job) {
+	jobs, answers, sure, err := d.decideBatch(jobs, more)
 	if err != nil && sure && len(jobs) > 1 && !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrBusy) {
 		for _, j := range jobs {
-			d.decideAll([]*job{j})
+			j.state <- struct{}{} // again nobody has begun it
+			d.decideAll([]*job{j}, nobody)
 		}
 		return
 	}
@@ -226,37 +221,50 @@ func (d *db) decideAll(jobs []*job) {
 	}
 }
 
-// decideBatch writes a batch in one transaction. sure says, with an error, that
-// nothing of it is there.
-func (d *db) decideBatch(jobs []*job) (answers []answer, sure bool, err error) {
+// decideBatch writes a batch in one transaction, and gives those of it whose callers had
+// not gone. sure says, with an error, that nothing of it is there.
+//
+// Only once it holds the state does it look who else waits: while it waited for the disk
+// or another replica, they came.
+func (d *db) decideBatch(jobs []*job, more func(int) []*job) (owned []*job, answers []answer, sure bool, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), txTime)
 	defer cancel()
-	t, err := d.beginTx(ctx, d.writes, d.begin())
-	if err != nil {
-		return nil, true, d.translate(err)
+	t, s, err := d.beginState(ctx)
+	for _, j := range append(jobs, more(d.o.Batch-len(jobs))...) {
+		select {
+		case <-j.state:
+			owned = append(owned, j)
+		default: // its caller has gone
+		}
 	}
-	answers, err = d.decideIn(ctx, t, jobs)
+	if err != nil {
+		return owned, nil, true, d.translate(err)
+	}
+	if len(owned) == 0 {
+		t.rollback()
+		return nil, nil, true, nil
+	}
+	answers, out, err := d.decideIn(ctx, t, s, owned)
 	if err != nil {
 		t.rollback()
-		return nil, true, d.translate(err)
+		return owned, nil, true, d.translate(err)
 	}
-	if err := t.commit(ctx); err != nil {
-		return nil, false, fmt.Errorf("%w: whether it was written is not known: %w", ErrUnavailable, err)
+	if sure, err = t.finish(ctx, out); err != nil && sure {
+		return owned, nil, true, d.translate(err)
 	}
-	return answers, true, nil
+	if err != nil {
+		return owned, nil, false, fmt.Errorf("%w: whether it was written is not known: %w", ErrUnavailable, err)
+	}
+	return owned, answers, true, nil
 }
 
-func (d *db) decideIn(ctx context.Context, t *tx, jobs []*job) ([]answer, error) {
-	s, err := t.state(ctx)
-	if err != nil {
-		return nil, err
-	}
+// decideIn gives the answers, and what is to be written for them.
+func (d *db) decideIn(ctx context.Context, t *tx, s *state, jobs []*job) (answers []answer, out []statement, err error) {
 	k, err := d.known(ctx, t, jobs)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	answers := make([]answer, len(jobs))
-	var out []statement
+	answers = make([]answer, len(jobs))
 	counts := map[countKey]int64{}
 	for i, j := range jobs {
 		if err := k.judge(s, &j.d); err != nil {
@@ -267,17 +275,16 @@ func (d *db) decideIn(ctx context.Context, t *tx, jobs []*job) ([]answer, error)
 		rec.Epoch = s.epoch.Number
 		b, err := s.chain.Next(&rec, j.d.At)
 		if err != nil {
-			return nil, err // newJob has encoded it before
+			return nil, nil, err // newJob has encoded it before
 		}
 		out = append(out, rows(j, rec.Seq, b)...)
 		counts[countKey{j.d.At.Truncate(time.Hour).Unix(), rec.TEE, string(rec.Outcome)}]++
 		answers[i].r = Receipt{Seq: rec.Seq, Hash: s.chain.Hash, Epoch: rec.Epoch}
 	}
 	if len(out) == 0 {
-		return answers, nil
+		return answers, nil, nil
 	}
 	out = append(out, k.rows()...)
 	out = append(out, countRows(counts)...)
-	out = append(out, stmt("UPDATE state SET seq = ?, hash = ? WHERE id = 1", int64(s.chain.Seq), s.chain.Hash[:]))
-	return answers, d.bulk(ctx, t, out)
+	return answers, append(out, stmt("UPDATE state SET seq = ?, hash = ? WHERE id = 1", int64(s.chain.Seq), s.chain.Hash[:])), nil
 }

@@ -47,82 +47,72 @@ func (d *db) known(ctx context.Context, t *tx, jobs []*job) (*known, error) {
 			}
 		}
 		if st := j.d.Standing; st != nil {
-			k.stands[j.d.standingOf()] = Standing{}
+			k.stands[j.d.standingOf()] = Standing{Secrets: map[string]uint64{}}
 			if st.Alone {
-				k.stands[j.d.Record.Workload] = Standing{}
+				k.stands[j.d.Record.Workload] = Standing{Secrets: map[string]uint64{}}
 			}
 		}
 		if m := j.d.Signer; m != nil {
 			k.signers[signerKey{m.Signer, m.Name}] = nil
 		}
 	}
+	var ask []question
 	if len(once) > 0 {
 		places, args := in(once)
-		err := t.each(ctx, "SELECT kind, digest FROM used WHERE digest IN "+places, args, func(scan func(...any) error) error {
+		ask = append(ask, question{stmt("SELECT kind, digest FROM used WHERE digest IN "+places, args...), func(scan func(...any) error) error {
 			var kind string
 			var digest []byte
-			if err := scan(&kind, &digest); err != nil {
-				return err
-			}
+			err := scan(&kind, &digest)
 			if len(digest) == 32 {
 				k.used[onceKey{[32]byte(digest), OnceKind(kind)}] = true
 			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
+			return err
+		}})
 	}
 	for w, at := range from {
 		k.places[w] = map[string]*place{}
-		err := t.each(ctx, "SELECT instance, until, seq FROM leases WHERE workload = ? AND until > ?", []any{w, at}, func(scan func(...any) error) error {
+		ask = append(ask, question{stmt("SELECT instance, until, seq FROM leases WHERE workload = ? AND until > ?", w, at), func(scan func(...any) error) error {
 			var instance string
 			var until, seq int64
-			if err := scan(&instance, &until, &seq); err != nil {
-				return err
-			}
+			err := scan(&instance, &until, &seq)
 			k.places[w][instance] = &place{until: until, seq: uint64(seq)}
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
+			return err
+		}})
 	}
 	for w := range k.stands {
-		var err error
-		if k.stands[w], err = t.standing(ctx, w); err != nil {
-			return nil, err
-		}
+		ask = append(ask, k.standing(w)...)
 	}
 	for key := range k.signers {
-		var v int64
-		err := t.row(ctx, "SELECT version FROM signers WHERE signer = ? AND name = ?", []any{key.signer, key.name}, &v)
-		if err := noRow(err); err != nil {
-			return nil, err
-		}
-		if err == nil {
+		ask = append(ask, question{stmt("SELECT version FROM signers WHERE signer = ? AND name = ?", key.signer, key.name), func(scan func(...any) error) error {
+			var v int64
+			err := scan(&v)
 			k.signers[key] = &SignerMark{Signer: key.signer, Name: key.name, Version: uint64(v)}
-		}
+			return err
+		}})
 	}
-	return k, nil
+	return k, d.ask(ctx, t, ask)
 }
 
-// standing is what stands for a workload at this moment.
-func (t *tx) standing(ctx context.Context, workload string) (Standing, error) {
-	var policy int64
-	if err := t.row(ctx, "SELECT COALESCE(MAX(version), 0) FROM policies WHERE workload = ?", []any{workload}, &policy); err != nil {
-		return Standing{}, err
-	}
-	out := Standing{Policy: uint64(policy), Secrets: map[string]uint64{}}
-	err := t.each(ctx, "SELECT name, version FROM secrets s WHERE workload = ? AND deleted = 0 AND version = (SELECT MAX(version) FROM secrets q WHERE q.workload = s.workload AND q.name = s.name)",
-		[]any{workload}, func(scan func(...any) error) error {
+// standing asks what stands for a workload at this moment.
+func (k *known) standing(workload string) []question {
+	return []question{
+		{stmt("SELECT COALESCE(MAX(version), 0) FROM policies WHERE workload = ?", workload), func(scan func(...any) error) error {
+			var policy int64
+			err := scan(&policy)
+			st := k.stands[workload]
+			st.Policy = uint64(policy)
+			k.stands[workload] = st
+			return err
+		}},
+		{stmt("SELECT name, version FROM secrets s WHERE workload = ? AND deleted = 0 AND version = (SELECT MAX(version) FROM secrets q WHERE q.workload = s.workload AND q.name = s.name)",
+			workload), func(scan func(...any) error) error {
 			var name string
 			var v int64
 			err := scan(&name, &v)
-			out.Secrets[name] = uint64(v)
+			k.stands[workload].Secrets[name] = uint64(v)
 			return err
-		})
-	return out, err
+		}},
+	}
 }
 
 // judge says whether a decision may be recorded, and if so takes what it takes.

@@ -109,16 +109,23 @@ func raw(c *sql.Conn, f func(*pgx.Conn) error) error {
 	return c.Raw(func(dc any) error { return f(dc.(*stdlib.Conn).Conn()) })
 }
 
-// commit looks at what the server says it did: COMMIT of a failed transaction is
-// answered with ROLLBACK, and no error.
 func (postgresDialect) commit(ctx context.Context, c *sql.Conn) error {
 	return raw(c, func(p *pgx.Conn) error {
 		tag, err := p.Exec(ctx, "COMMIT")
-		if err == nil && tag.String() != "COMMIT" {
-			err = fmt.Errorf("%w: the commit was answered with %s", ErrUnavailable, tag)
+		if err != nil {
+			return err
 		}
-		return err
+		return committed(tag)
 	})
+}
+
+// committed looks at what the server says it did: COMMIT of a failed transaction is
+// answered with ROLLBACK, and no error.
+func committed(tag pgconn.CommandTag) error {
+	if tag.String() != "COMMIT" {
+		return fmt.Errorf("%w: the commit was answered with %s", ErrUnavailable, tag)
+	}
+	return nil
 }
 
 // Classes of SQLSTATE, https://www.postgresql.org/docs/current/errcodes-appendix.html.

@@ -2,13 +2,35 @@ package store
 
 import (
 	"context"
+	"errors"
 	"regexp"
 	"strconv"
 	"strings"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
+
+// ask sends all questions before it waits for the first answer.
+func (d postgresDialect) ask(ctx context.Context, t *tx, qs []question) error {
+	b := &pgx.Batch{}
+	for _, q := range qs {
+		asked := b.Queue(d.rewrite(q.sql), q.args...)
+		if q.row == nil {
+			continue
+		}
+		asked.Query(func(rows pgx.Rows) error {
+			for rows.Next() {
+				if err := q.row(rows.Scan); err != nil {
+					return err
+				}
+			}
+			return rows.Err()
+		})
+	}
+	return t.fail(raw(t.conn, func(p *pgx.Conn) error { return p.SendBatch(ctx, b).Close() }))
+}
 
 // bulk sends all statements before it waits for the first answer. Of rows that go into
 // one table it makes one statement: most of what an INSERT costs PostgreSQL is not the
@@ -17,6 +39,36 @@ func (d postgresDialect) bulk(ctx context.Context, t *tx, ss []statement) error 
 	if len(ss) == 0 {
 		return nil
 	}
+	return t.fail(raw(t.conn, func(p *pgx.Conn) error { return p.SendBatch(ctx, d.batch(ss)).Close() }))
+}
+
+// finish sends the COMMIT with the statements: where one of them fails the server runs
+// nothing behind it.
+func (d postgresDialect) finish(ctx context.Context, t *tx, ss []statement) (sure bool, err error) {
+	b := d.batch(ss)
+	b.Queue("COMMIT")
+	return sure, t.fail(raw(t.conn, func(p *pgx.Conn) error {
+		answers := p.SendBatch(ctx, b)
+		for n := range b.Len() {
+			tag, err := answers.Exec()
+			if err != nil {
+				var its *pgconn.PgError
+				sure = n < b.Len()-1 && errors.As(err, &its)
+				_ = answers.Close()
+				return err
+			}
+			if n == b.Len()-1 {
+				if err := committed(tag); err != nil {
+					_ = answers.Close()
+					return err
+				}
+			}
+		}
+		return answers.Close()
+	}))
+}
+
+func (d postgresDialect) batch(ss []statement) *pgx.Batch {
 	texts := map[string]string{}
 	b := &pgx.Batch{}
 	for _, s := range merged(ss) {
@@ -27,7 +79,7 @@ func (d postgresDialect) bulk(ctx context.Context, t *tx, ss []statement) error 
 		}
 		b.Queue(text, s.args...)
 	}
-	return t.fail(raw(t.conn, func(p *pgx.Conn) error { return p.SendBatch(ctx, b).Close() }))
+	return b
 }
 
 // plainInsert is an INSERT of one row of parameters, and nothing behind it.

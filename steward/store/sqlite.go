@@ -122,6 +122,26 @@ func (sqliteDialect) commit(ctx context.Context, c *sql.Conn) error {
 	return err
 }
 
+func (sqliteDialect) ask(ctx context.Context, t *tx, qs []question) error {
+	for _, q := range qs {
+		if q.row == nil {
+			if _, err := t.exec(ctx, q.sql, q.args...); err != nil {
+				return err
+			}
+		} else if err := t.each(ctx, q.sql, q.args, q.row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d sqliteDialect) finish(ctx context.Context, t *tx, ss []statement) (bool, error) {
+	if err := d.bulk(ctx, t, ss); err != nil {
+		return true, err
+	}
+	return false, d.commit(ctx, t.conn)
+}
+
 // bulk runs the statements, each text prepared once.
 func (sqliteDialect) bulk(ctx context.Context, t *tx, ss []statement) error {
 	prepared := map[string]*sql.Stmt{}

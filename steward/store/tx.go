@@ -16,6 +16,12 @@ type statement struct {
 
 func stmt(query string, args ...any) statement { return statement{query, args} }
 
+// question is a statement and what is done with each row of its answer; nil: it has none.
+type question struct {
+	statement
+	row func(scan func(...any) error) error
+}
+
 // tx is a transaction on a connection of its own. After any error it is not
 // committed.
 type tx struct {
@@ -83,6 +89,30 @@ func (d *db) beginTx(ctx context.Context, pool *sql.DB, begin string) (*tx, erro
 	return &tx{d: d, conn: conn}, nil
 }
 
+// beginState starts a transaction that writes, and holds the state: as many round trips
+// as one.
+func (d *db) beginState(ctx context.Context) (*tx, *state, error) {
+	conn, err := d.writes.Conn(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	t, s := &tx{d: d, conn: conn}, &state{}
+	found := false
+	err = d.ask(ctx, t, []question{{statement: stmt(d.begin())}, {stmt(d.selectState()), func(scan func(...any) error) error {
+		found = true
+		return s.scan(scan)
+	}}})
+	if err == nil && !found {
+		err = sql.ErrNoRows
+	}
+	if err != nil {
+		t.rollback()
+		return nil, nil, err
+	}
+	d.log.Store(&s.log)
+	return t, s, nil
+}
+
 // discard closes a connection for good: its state is not known.
 func discard(conn *sql.Conn) {
 	_ = conn.Raw(func(any) error { return driver.ErrBadConn })
@@ -111,4 +141,18 @@ func (t *tx) commit(ctx context.Context) error {
 		return err
 	}
 	return t.conn.Close()
+}
+
+// finish runs the statements and commits, in one round trip where the database can. With
+// an error sure says that nothing of the transaction is there.
+func (t *tx) finish(ctx context.Context, ss []statement) (sure bool, err error) {
+	if t.err != nil {
+		t.rollback()
+		return true, t.err
+	}
+	if sure, err = t.d.finish(ctx, t, ss); err != nil {
+		t.rollback()
+		return sure, err
+	}
+	return true, t.conn.Close()
 }
