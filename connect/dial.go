@@ -39,8 +39,15 @@ type Conn struct {
 	wire *wire
 }
 
-// Close ends the connection in order.
-func (c *Conn) Close() error { return c.tls.Close() }
+// Close ends the connection in order; at once where a write is under way that the Keep
+// does not take, as crypto/tls does with a write of its own.
+func (c *Conn) Close() error {
+	if !c.wire.out.TryLock() {
+		return c.wire.Close()
+	}
+	c.wire.out.Unlock()
+	return c.tls.Close()
+}
 
 // forget lets go of the verdict: it is large, and has been looked at.
 func (c *Conn) forget() { c.Verdict, c.tls.Verdict = nil, nil }

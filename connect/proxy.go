@@ -229,7 +229,7 @@ func (s *session) cut(err error) {
 
 // up copies to the Keep. copyTo is a source's.
 func (s *session) up(copyTo func(io.Writer) (readErr, writeErr error)) {
-	readErr, err := copyTo(s.conn.tls)
+	readErr, err := copyTo(s.conn.toKeep())
 	if readErr == nil && err == nil {
 		err = s.conn.tls.CloseWrite()
 	}

@@ -3,9 +3,11 @@
 package connect
 
 import (
+	"cmp"
 	"io"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -27,6 +29,9 @@ type wire struct {
 
 	ahead *[bufferSize]byte // read and not given yet; nil: nothing is
 	rest  []byte            // of ahead
+
+	out  sync.Mutex // crypto/tls writes on behalf of reads too
+	held []byte     // to be written, in a buffer of the pool; nil: what comes is written at once
 }
 
 // recordHeader: type, version, length (RFC 8446 section 5.1).
@@ -74,6 +79,57 @@ func (w *wire) some(b []byte) (int, error) {
 func (w *wire) release() {
 	buffers.Put(w.ahead)
 	w.ahead, w.rest = nil, nil
+}
+
+// A sealed buffer holds the records of a plain one: while a connection is young crypto/tls
+// makes them of 1,400 bytes.
+const sealedSize = bufferSize + 64*64
+
+var sealedBuffers = sync.Pool{New: func() any { return new([sealedSize]byte) }}
+
+// Write implements net.Conn.
+func (w *wire) Write(b []byte) (int, error) {
+	w.out.Lock()
+	defer w.out.Unlock()
+	if w.held == nil {
+		return w.Conn.Write(b)
+	}
+	if len(w.held)+len(b) > cap(w.held) {
+		if err := w.flush(); err != nil {
+			return 0, err
+		}
+		if len(b) > cap(w.held) {
+			return w.Conn.Write(b)
+		}
+	}
+	w.held = append(w.held, b...)
+	return len(b), nil
+}
+
+func (w *wire) flush() error {
+	_, err := w.Conn.Write(w.held)
+	w.held = w.held[:0]
+	return err
+}
+
+// toKeep writes to the Keep: all records of one write at once, which crypto/tls gives to
+// the socket one by one.
+func (c *Conn) toKeep() io.Writer { return together{c} }
+
+type together struct{ c *Conn }
+
+func (t together) Write(b []byte) (int, error) {
+	w, sealed := t.c.wire, sealedBuffers.Get().(*[sealedSize]byte)
+	defer sealedBuffers.Put(sealed)
+	w.out.Lock()
+	w.held = sealed[:0]
+	w.out.Unlock()
+	n, err := t.c.tls.Write(b)
+	w.out.Lock()
+	defer w.out.Unlock()
+	ferr := w.flush()
+	w.held = nil
+	return n, cmp.Or(err, ferr)
 }
 
 // readFD reads what is there: os.ErrDeadlineExceeded where nothing is, io.EOF at the

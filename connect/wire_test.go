@@ -1,0 +1,99 @@
+//go:build linux
+
+package connect
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// counted counts the writes to a socket.
+type counted struct {
+	net.Conn
+	writes atomic.Int32
+}
+
+func (c *counted) Write(b []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(b)
+}
+
+// The records of one write go to the socket together, also the small ones of a young
+// connection, and arrive whole.
+func TestRecordsGoTogether(t *testing.T) {
+	got := make(chan []byte, 1)
+	k := newKeep(t, func(c *tls.Conn) {
+		b, _ := io.ReadAll(c)
+		got <- b
+	})
+	c, err := k.dialer().Dial(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	below := &counted{Conn: c.wire.Conn}
+	c.wire.Conn = below
+	sent := bytes.Repeat([]byte("0123456789abcdef"), 3*bufferSize/16)
+	for b := sent; len(b) > 0; b = b[bufferSize:] {
+		if n, err := c.toKeep().Write(b[:bufferSize]); n != bufferSize || err != nil {
+			t.Fatalf("found %d, %v", n, err)
+		}
+	}
+	if n := below.writes.Load(); n != 3 {
+		t.Errorf("found %d writes, wanted 3", n)
+	}
+	if err := c.tls.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if b := <-got; !bytes.Equal(b, sent) {
+		t.Errorf("found %d bytes, wanted the %d that were sent", len(b), len(sent))
+	}
+}
+
+// A connection whose Keep takes nothing can be closed, and the write ends with it.
+func TestCloseBesideWrite(t *testing.T) {
+	wait := make(chan struct{})
+	k := newKeep(t, func(*tls.Conn) { <-wait })
+	defer close(wait)
+	c, err := k.dialer().Dial(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	below := &counted{Conn: c.wire.Conn}
+	c.wire.Conn = below
+	ended := make(chan error)
+	go func() {
+		for {
+			if _, err := c.toKeep().Write(make([]byte, bufferSize)); err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	// Until it waits in a write: it holds the lock, and no write is added.
+	for last := int32(-1); ; time.Sleep(20 * time.Millisecond) {
+		now := below.writes.Load()
+		if now == last && !c.wire.out.TryLock() {
+			break
+		} else if now == last {
+			c.wire.out.Unlock()
+		}
+		last = now
+	}
+	before := below.writes.Load()
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err == nil {
+		t.Error("the write did not fail")
+	}
+	if n := below.writes.Load(); n != before {
+		t.Errorf("%d more writes behind the one that waited", n-before)
+	}
+}
