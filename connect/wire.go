@@ -81,9 +81,8 @@ func (w *wire) release() {
 	w.ahead, w.rest = nil, nil
 }
 
-// A sealed buffer holds the records of a plain one: while a connection is young crypto/tls
-// makes them of 1,400 bytes.
-const sealedSize = bufferSize + 64*64
+// A sealed buffer holds the records of a plain one: four, of 22 bytes more each.
+const sealedSize = bufferSize + 1<<10
 
 var sealedBuffers = sync.Pool{New: func() any { return new([sealedSize]byte) }}
 

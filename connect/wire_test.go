@@ -24,8 +24,7 @@ func (c *counted) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// The records of one write go to the socket together, also the small ones of a young
-// connection, and arrive whole.
+// The records of one write go to the socket together, and arrive whole.
 func TestRecordsGoTogether(t *testing.T) {
 	got := make(chan []byte, 1)
 	k := newKeep(t, func(c *tls.Conn) {

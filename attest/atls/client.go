@@ -95,6 +95,8 @@ func (c *Config) TLS() *tls.Config {
 		InsecureSkipVerify:     true,
 		NextProtos:             []string{Protocol},
 		SessionTicketsDisabled: true,
+		// Evidence goes in one record, not in many that each wake the other end.
+		DynamicRecordSizingDisabled: true,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			if c.Certificate == nil {
 				return &tls.Certificate{}, nil
@@ -112,8 +114,12 @@ func (c *Config) Client(ctx context.Context, raw net.Conn) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout())
 	defer cancel()
 	free := stop(ctx, raw)
-	conn := tls.Client(uncut{raw}, c.TLS())
+	below := &uncut{Conn: raw, hold: true}
+	conn := tls.Client(below, c.TLS())
 	v, err := c.connect(ctx, conn)
+	if ferr := below.release(); err == nil {
+		err = ferr
+	}
 	if !free() && err == nil {
 		err = ctx.Err()
 	}

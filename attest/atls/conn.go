@@ -67,7 +67,7 @@ func (c *Conn) Close() error {
 // connection that was dialled or accepted.
 func (c *Conn) NetConn() net.Conn {
 	raw := c.Conn.NetConn()
-	if u, ok := raw.(uncut); ok {
+	if u, ok := raw.(*uncut); ok {
 		return u.Conn
 	}
 	return raw
@@ -83,12 +83,53 @@ func (c *Conn) why(err error) error {
 // uncut is below TLS. crypto/tls takes the end of the stream between two records for
 // the end of the connection, which whoever carries it can bring about: only a
 // close_notify is one here (RFC 8446, section 6.1).
-type uncut struct{ net.Conn }
+//
+// While it holds, what is written goes out together, once an answer is waited for: the end
+// of the handshake and the message behind it are one segment and wake the other end once.
+type uncut struct {
+	net.Conn
+	hold bool
+	held []byte
+}
 
-func (u uncut) Read(b []byte) (int, error) {
+// holdMost bounds what is held, in bytes.
+const holdMost = 16 << 10
+
+func (u *uncut) Read(b []byte) (int, error) {
+	if err := u.flush(); err != nil {
+		return 0, err
+	}
 	n, err := u.Conn.Read(b)
 	if err == io.EOF {
 		err = ErrCut
 	}
 	return n, err
+}
+
+func (u *uncut) Write(b []byte) (int, error) {
+	if u.hold && len(u.held)+len(b) <= holdMost {
+		u.held = append(u.held, b...)
+		return len(b), nil
+	}
+	if err := u.flush(); err != nil {
+		return 0, err
+	}
+	return u.Conn.Write(b)
+}
+
+func (u *uncut) flush() error {
+	if len(u.held) == 0 {
+		return nil
+	}
+	_, err := u.Conn.Write(u.held)
+	u.held = u.held[:0]
+	return err
+}
+
+// release sends what is held; from now on nothing is.
+func (u *uncut) release() error {
+	u.hold = false
+	err := u.flush()
+	u.held = nil
+	return err
 }

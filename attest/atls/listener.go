@@ -171,7 +171,7 @@ func (l *Listener) rest(d time.Duration) {
 
 func (l *Listener) attest(u *unfinished, config *tls.Config) {
 	defer l.leave(u)
-	conn := tls.Server(uncut{u.raw}, config)
+	conn := tls.Server(&uncut{Conn: u.raw}, config)
 	out, err := l.Server.Attest(l.ctx, conn)
 	if err == nil {
 		err = l.deliver(u, out)

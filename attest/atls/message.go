@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -119,14 +120,13 @@ func readAtMost(r io.Reader, most int, want ...kind) (kind, []byte, error) {
 	if most = min(most, k.most()); int64(n) > int64(most) {
 		return 0, nil, fmt.Errorf("%w: type %d with %d bytes, at most %d", ErrMalformed, k, n, most)
 	}
-	// Grows with what has come, not with what is said to come.
-	var body bytes.Buffer
-	if _, err := io.CopyN(&body, r, int64(n)); err != nil {
+	body, err := readBody(r, int(n))
+	if err != nil {
 		return 0, nil, err
 	}
 	if k == kindRefuse {
 		var f refusal
-		if err := decode(body.Bytes(), &f); err != nil {
+		if err := decode(body, &f); err != nil {
 			return 0, nil, err
 		}
 		if f.Code == "" || len(f.Code) > maxCode || len(f.Text) > maxText {
@@ -134,7 +134,25 @@ func readAtMost(r io.Reader, most int, want ...kind) (kind, []byte, error) {
 		}
 		return 0, nil, &RemoteError{Code: f.Code, Text: f.Text}
 	}
-	return k, body.Bytes(), nil
+	return k, body, nil
+}
+
+// firstRead is room for the evidence of most Keeps.
+const firstRead = 16 << 10
+
+// readBody reads n bytes. What it takes doubles with what has come, and does not go by what
+// is said to come.
+func readBody(r io.Reader, n int) ([]byte, error) {
+	var b []byte
+	for len(b) < n {
+		have := len(b)
+		more := min(n-have, max(have, firstRead))
+		b = slices.Grow(b, more)[:have+more]
+		if _, err := io.ReadFull(r, b[have:]); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
 }
 
 func kinds(list []kind) []byte {

@@ -184,7 +184,7 @@ func between(t testing.TB, near, far net.Conn, client Config, server *Server, co
 	t.Helper()
 	done := make(chan end, 1)
 	go func() {
-		conn := tls.Server(uncut{far}, server.TLS(config))
+		conn := tls.Server(&uncut{Conn: far}, server.TLS(config))
 		out, err := server.Attest(context.Background(), conn)
 		if err != nil {
 			_ = conn.Close()

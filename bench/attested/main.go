@@ -15,7 +15,9 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/binary"
+	"encoding/pem"
 	"flag"
 	"fmt"
 	"io"
@@ -41,13 +43,14 @@ func run(args []string) error {
 	fs := flag.NewFlagSet("attested", flag.ContinueOnError)
 	listen := fs.String("listen", "", "`ADDRESS:PORT` to listen on")
 	state := fs.String("silicon", "", "serve: `FOLDER` of the simulated processor")
+	ca := fs.String("ca", "", "serve: `FILE` to write the CA's certificate to, for ordinary clients")
 	to := fs.String("to", "", "proxy: `ADDRESS:PORT` of the server")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
 	switch fs.Arg(0) {
 	case "serve":
-		return serve(*listen, *state)
+		return serve(*listen, *state, *ca)
 	case "proxy":
 		return proxy(*listen, *to)
 	}
@@ -134,8 +137,8 @@ func (p *prover) prove(nonce, exporter []byte) (atls.Proof, error) {
 // bytes, 'u' and a size for so many bytes of theirs and one byte then, 'i' for an 'i'
 // and silence, 'r' for how many reports were made and in how many nanoseconds,
 // 'e' and a size for an exchange of as many bytes as an attestation has, and then again.
-func serve(listen, dir string) error {
-	s, cfg, err := identity(dir) // before it listens: the processor may have to be made
+func serve(listen, dir, ca string) error {
+	s, cfg, err := identity(dir, ca) // before it listens: the processor may have to be made
 	if err != nil {
 		return err
 	}
@@ -230,9 +233,14 @@ func answer(conn *tls.Conn, p *prover) {
 	_, _ = conn.Read(b[:])
 }
 
-// identity makes the server's key, of the kind that a Keep has, and what proves it.
-func identity(dir string) (*atls.Server, *tls.Config, error) {
+// identity makes the server's key and a certificate by a CA, both of the kind that a Keep
+// has from a Steward, and what proves the key.
+func identity(dir, ca string) (*atls.Server, *tls.Config, error) {
 	sil, err := silicon.Open(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	issuer, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -240,9 +248,20 @@ func identity(dir string) (*atls.Server, *tls.Config, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	t := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
+	root := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "bench CA"}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, root, root, issuer.Public(), issuer)
 	if err != nil {
+		return nil, nil, err
+	}
+	if ca != "" {
+		if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+			return nil, nil, err
+		}
+	}
+	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		KeyUsage: x509.KeyUsageDigitalSignature, NotBefore: root.NotBefore, NotAfter: root.NotAfter}
+	if der, err = x509.CreateCertificate(rand.Reader, leaf, root, key.Public(), issuer); err != nil {
 		return nil, nil, err
 	}
 	spki, err := x509.MarshalPKIXPublicKey(key.Public())

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ import (
 // connect does.
 func connectRow(ctx context.Context, e *env) (report, error) {
 	silicon := filepath.Join(e.out, "state", "donjon", "silicon")
+	ca := filepath.Join(e.scratch, "ca.pem")
 	srv := &server{name: "attested server", tls: true}
 	plain := &server{name: "plain TLS proxy"}
 	through := &server{name: "donjon connect"}
@@ -39,7 +41,7 @@ func connectRow(ctx context.Context, e *env) (report, error) {
 			return report{}, err
 		}
 	}
-	if err := srv.start(ctx, exec.Command(e.guest("attested"), "-listen", srv.addr, "-silicon", silicon, "serve"), e.environ(e.warm())); err != nil {
+	if err := srv.start(ctx, exec.Command(e.guest("attested"), "-listen", srv.addr, "-silicon", silicon, "-ca", ca, "serve"), e.environ(e.warm())); err != nil {
 		return report{}, err
 	}
 	file, p, err := e.policyFor(ctx, srv.addr)
@@ -52,7 +54,7 @@ func connectRow(ctx context.Context, e *env) (report, error) {
 	if err := through.start(ctx, exec.Command(e.bin, "connect", "-q", srv.addr, "--policy", file, "--listen", through.addr), e.environ(e.warm())); err != nil {
 		return report{}, err
 	}
-	r, err := setUp(ctx, e, srv.addr, p)
+	r, err := setUp(ctx, e, srv.addr, ca, p)
 	if err != nil {
 		return report{}, err
 	}
@@ -85,10 +87,18 @@ func (e *env) policyFor(ctx context.Context, addr string) (file string, p *polic
 	return file, p, err
 }
 
-// setUp makes one connection after the other, plain and attested, to a server in this
-// process, so that report and verification can be timed apart; and to the server of
-// another process.
-func setUp(ctx context.Context, e *env, far string, p *policy.Policy) (report, error) {
+// setUp makes one connection after the other, plain and attested. The server says how long
+// its reports took, and the verifications are timed here. A plain client verifies the
+// server's certificate, as clients do; one that does not stands beside it.
+func setUp(ctx context.Context, e *env, far, ca string, p *policy.Policy) (report, error) {
+	trusted, err := os.ReadFile(ca)
+	if err != nil {
+		return report{}, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(trusted) {
+		return report{}, fmt.Errorf("%s: no certificate", ca)
+	}
 	var v attest.Verifier
 	var judging time.Duration
 	var size int // of the evidence
@@ -100,11 +110,13 @@ func setUp(ctx context.Context, e *env, far string, p *policy.Policy) (report, e
 		size = len(p.Evidence)
 		return out, nil
 	}
-	cfg := &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13, SessionTicketsDisabled: true}
+	cfg := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13, SessionTicketsDisabled: true}
+	nobody := &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13, SessionTicketsDisabled: true}
 	dials := []func() (net.Conn, error){
 		func() (net.Conn, error) { return (&tls.Dialer{Config: cfg}).DialContext(ctx, "tcp", far) },
 		func() (net.Conn, error) { return exchanged(ctx, cfg, far, size) },
 		func() (net.Conn, error) { return d.DialContext(ctx, "tcp", far) },
+		func() (net.Conn, error) { return (&tls.Dialer{Config: nobody}).DialContext(ctx, "tcp", far) },
 	}
 	c, err := dials[2]() // fills what is remembered, and size
 	if err != nil {
@@ -125,7 +137,7 @@ func setUp(ctx context.Context, e *env, far string, p *policy.Policy) (report, e
 		_, err = io.ReadFull(c, b[:])
 		return int(binary.BigEndian.Uint64(b[:])), time.Duration(binary.BigEndian.Uint64(b[8:])), err
 	}
-	var times [3]series
+	var times [4]series
 	var report1, verify series
 	for range e.rounds {
 		for i, dial := range dials {
@@ -149,7 +161,7 @@ func setUp(ctx context.Context, e *env, far string, p *policy.Policy) (report, e
 				count++
 			}
 			times[i] = append(times[i], us(time.Since(begin))/float64(count))
-			if i < 2 {
+			if i != 2 {
 				continue
 			}
 			n1, r1, err := reports()
@@ -169,8 +181,9 @@ func setUp(ctx context.Context, e *env, far string, p *policy.Policy) (report, e
 		parts = append(parts, times[1][i]+report1[i]+verify[i])
 	}
 	t := table{caption: "One connection after the other, from connect to the server's first byte; P-256 keys:", head: []string{"what", "µs"}}
-	t.add("plain TLS 1.3", times[0].spread(""))
-	t.add("plain TLS 1.3, and an exchange of as many bytes as an attestation has", times[1].spread(""))
+	t.add("plain TLS 1.3, the certificate verified", times[0].spread(""))
+	t.add("plain TLS 1.3, nobody verified", times[3].spread(""))
+	t.add("plain TLS 1.3, the certificate verified, and an exchange of as many bytes as an attestation has", times[1].spread(""))
 	t.add("attested", times[2].spread(""))
 	t.add("of that one report of simulated silicon", report1.spread(""))
 	t.add("of that one verification, chain remembered", verify.spread(""))
