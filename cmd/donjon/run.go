@@ -87,7 +87,11 @@ func (a *app) runWorkload(f runFlags, name string, args []string, end *ending) e
 	var early *sim.Early
 	if p.tee == "sim" {
 		if program, err := a.keepProgram(f.keepProgram); err == nil { // an error has its turn below
-			early = sim.Begin(keep.Spec{Arch: f.processor(), KeepProgram: program, Weak: f.weak})
+			known := ""
+			if state, err := a.stateDir(); err == nil {
+				known = filepath.Join(state, "silicon")
+			}
+			early = sim.Begin(keep.Spec{Arch: f.processor(), KeepProgram: program, Weak: f.weak}, known)
 			defer early.Abandon() // where it is not taken
 		}
 	}

@@ -18,12 +18,13 @@ type Early struct {
 	err  error
 }
 
-// Begin starts it. Of the spec, host data is not looked at: it is the silicon's.
-func Begin(spec keep.Spec) *Early {
+// Begin starts it. Of the spec, host data is not looked at: it is the silicon's. silicon
+// is the folder where that keeps what it knows of the program.
+func Begin(spec keep.Spec, silicon string) *Early {
 	e := &Early{spec: spec, done: make(chan struct{})}
 	go func() {
 		defer close(e.done)
-		h := StartHash(spec.KeepProgram)
+		h := StartHash(spec.KeepProgram, silicon)
 		e.m, e.err = Launch(context.Background(), spec, h)
 	}()
 	return e

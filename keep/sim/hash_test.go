@@ -6,8 +6,11 @@ import (
 	"crypto/sha256"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestHashIsOfTheFileThatRuns(t *testing.T) {
@@ -33,7 +36,7 @@ func TestHashIsOfTheFileThatRuns(t *testing.T) {
 		return sum
 	}
 	write("one")
-	h := StartHash(path)
+	h := StartHash(path, "")
 	if of(h) != sha256.Sum256([]byte("one")) || of(nil) != sha256.Sum256([]byte("one")) {
 		t.Error("a file's hash is another")
 	}
@@ -42,7 +45,7 @@ func TestHashIsOfTheFileThatRuns(t *testing.T) {
 	if of(h) != sha256.Sum256([]byte("two")) {
 		t.Error("the file was changed in place, and the old hash is given")
 	}
-	h = StartHash(path)
+	h = StartHash(path, "")
 	<-h.done
 	if err := os.WriteFile(path+".new", []byte("tri"), 0o700); err != nil {
 		t.Fatal(err)
@@ -53,7 +56,63 @@ func TestHashIsOfTheFileThatRuns(t *testing.T) {
 	if of(h) != sha256.Sum256([]byte("tri")) {
 		t.Error("another file lies there, and the old hash is given")
 	}
-	if h = StartHash(filepath.Join(dir, "none")); of(h) != sha256.Sum256([]byte("tri")) {
+	if h = StartHash(filepath.Join(dir, "none"), ""); of(h) != sha256.Sum256([]byte("tri")) {
 		t.Error("a hash that failed is used")
 	}
+}
+
+// A hash is kept from one start to the next, for the file that it is of and no other, and
+// what was kept and is damaged is not used.
+func TestHashIsRemembered(t *testing.T) {
+	dir, silicon := t.TempDir(), t.TempDir()
+	path := filepath.Join(dir, "program")
+	write := func(s string) unix.Stat_t {
+		t.Helper()
+		var st unix.Stat_t
+		if err := os.WriteFile(path, []byte(s), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Stat(path, &st); err != nil {
+			t.Fatal(err)
+		}
+		return st
+	}
+	st := write("one")
+	sum := sha256.Sum256([]byte("one"))
+	changed := time.Unix(0, st.Ctim.Nano())
+	remember(silicon, st, sum, changed.Add(settled-1))
+	if _, ok := recall(silicon, st); ok {
+		t.Error("the hash of a file that has just been changed is kept")
+	}
+	remember(silicon, st, sum, changed.Add(settled))
+	if got, ok := recall(silicon, st); !ok || got != sum {
+		t.Errorf("found %x, %v, wanted what was kept", got, ok)
+	}
+	if got, err := StartHash(path, silicon).wait(); err != nil || got != sum {
+		t.Errorf("found %x, %v", got, err)
+	}
+	// What is kept is what is used: no second hash would be seen otherwise.
+	other := sha256.Sum256([]byte("what a forger would like"))
+	remember(silicon, st, other, changed.Add(settled))
+	if got, _ := StartHash(path, silicon).wait(); got != other {
+		t.Error("the file was hashed again")
+	}
+	time.Sleep(20 * time.Millisecond) // file times are as fine as the kernel's tick
+	write("two")
+	if got, _ := StartHash(path, silicon).wait(); got != sha256.Sum256([]byte("two")) {
+		t.Error("the file was changed in place, and the kept hash is given")
+	}
+	for _, bad := range []string{"", "{", "null", `{"dev":1}`, `{"x":1}`, strings.Repeat(" ", 2000) + "{}"} {
+		if err := os.WriteFile(filepath.Join(silicon, rememberedFile), []byte(bad), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := StartHash(path, silicon).wait(); err != nil || got != sha256.Sum256([]byte("two")) {
+			t.Errorf("%.20q is kept: found %x, %v", bad, got, err)
+		}
+	}
+}
+
+func (h *Hash) wait() ([32]byte, error) {
+	<-h.done
+	return h.sum, h.err
 }
