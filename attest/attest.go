@@ -67,6 +67,10 @@ type Options struct {
 	// has verified of the other beside the evidence. nil: the forms of naming a peer that
 	// need it are not made.
 	Peer *policy.Peer
+	// AsStated takes the purpose that Donjon's claims state in the place of Purpose, where
+	// there are claims: for a policy that is tried with evidence made for something else,
+	// and for nothing that grants.
+	AsStated bool
 	// TimeSource says of a verdict that is made inside a Keep where At is from; "": the
 	// caller's own clock, of which there is no check.
 	TimeSource policy.TimeSource
@@ -101,6 +105,9 @@ func (v *Verifier) Verify(evidence []byte, o Options) *verdict.Verdict {
 		return out
 	}
 	out.Form = e.Form
+	if o.AsStated {
+		o.Purpose = stated(e, o.Purpose)
+	}
 	r := v.format(e, o, p)
 	v.bind(e, o, &r)
 	if r.Claims != nil {
@@ -130,6 +137,15 @@ func (v *Verifier) Verify(evidence []byte, o Options) *verdict.Verdict {
 		o.Seen.Raise(remember)
 	}
 	return out
+}
+
+// stated is the purpose that Donjon's claims state; otherwise where there are none.
+func stated(e *envelope.Envelope, otherwise string) string {
+	c, err := ownform.ParseClaims(e.Binds.Claims)
+	if err != nil {
+		return otherwise
+	}
+	return c.Purpose
 }
 
 // purposes are those that claims may state. In a certificate, enrol is good whoever

@@ -240,6 +240,14 @@ func TestT03BareReportOfAKeep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	o.Purpose = evidence.PurposeEnrol
+	if out := v.Verify(b, o); out.Outcome != verdict.NotGenuine || failedChecks(out) != "purpose" {
+		t.Errorf("evidence for a file, as for an enrolment: %s by %s, wanted not genuine by purpose", out.Outcome, failedChecks(out))
+	}
+	o.AsStated = true // what is not stated is not taken as any
+	if out := v.Verify(b, o); out.Outcome != verdict.Admitted {
+		t.Errorf("evidence for a file, as it states: %s\n%s", out.Outcome, out.Text(nil))
+	}
 	if out := v.Verify(append(bytes.Clone(e.Report), e.Certs...), o); out.Outcome != verdict.NotGenuine || failedChecks(out) != "purpose" {
 		t.Errorf("the bare report: %s by %s, wanted not genuine by purpose", out.Outcome, failedChecks(out))
 	}

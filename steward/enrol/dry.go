@@ -5,7 +5,6 @@ import (
 	"errors"
 
 	"github.com/donjon-tee/donjon/attest"
-	"github.com/donjon-tee/donjon/attest/envelope"
 	"github.com/donjon-tee/donjon/attest/evidence"
 	"github.com/donjon-tee/donjon/attest/policy"
 	"github.com/donjon-tee/donjon/attest/verdict"
@@ -45,7 +44,8 @@ func (s *Service) Dry(t Trial, d *Document) (*verdict.Verdict, error) {
 			p.Workloads = append(p.Workloads, e.Workload[:])
 		}
 	}
-	o := attest.Options{At: s.o.Clock(), Policy: &p, Purpose: dryPurpose(t.Evidence)}
+	// Also with evidence that `donjon run --evidence` wrote.
+	o := attest.Options{At: s.o.Clock(), Policy: &p, Purpose: evidence.PurposeEnrol, AsStated: true}
 	p.Freshness = policy.FreshnessNone
 	if s.o.Collateral != nil {
 		o.Collateral = s.o.Collateral()
@@ -103,18 +103,4 @@ func (s *Signed) try(list []*signature.Envelope, host []byte, highest uint64, wh
 		return []verdict.Check{signedChecks(best)[0], *c}
 	}
 	return signedChecks(best)
-}
-
-// dryPurpose is what stored evidence says it was made for, so that a policy can be
-// tried with evidence that `donjon run --evidence` wrote.
-func dryPurpose(b []byte) string {
-	e, err := envelope.Open(b)
-	if err != nil {
-		return evidence.PurposeEnrol
-	}
-	c, err := evidence.ParseClaims(e.Binds.Claims)
-	if err != nil {
-		return evidence.PurposeEnrol
-	}
-	return c.Purpose
 }
