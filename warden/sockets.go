@@ -160,13 +160,14 @@ func (l *listener) serve(p *ports, st *link.Stream, early []byte) (*tlsFilter, *
 
 // attest proves the Keep, and has a client that must be a Keep prove itself.
 func (l *listener) attest(f *tlsFilter, s *atls.Server) (*atls.Conn, error) {
+	if l.large == nil {
+		return s.Attest(context.Background(), f.conn)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), atls.DefaultTimeout)
 	defer cancel()
-	if l.large != nil {
-		u := &unproved{ctx: ctx, places: l.large, left: freeProof}
-		f.pipe.bound = u
-		defer func() { f.pipe.bound = nil; u.done() }()
-	}
+	u := &unproved{ctx: ctx, places: l.large, left: freeProof}
+	f.pipe.bound = u
+	defer func() { f.pipe.bound = nil; u.done() }()
 	return s.Attest(ctx, f.conn)
 }
 
