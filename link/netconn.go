@@ -46,6 +46,14 @@ func (st *Stream) SetDeadline(t time.Time) error {
 	return nil
 }
 
+// Ended says whether nothing more comes: the other side has ended its direction, or the
+// stream is over. What came before may be unread.
+func (st *Stream) Ended() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.rfin || st.err != nil
+}
+
 // LocalAddr makes a Stream a net.Conn; a stream has no address.
 func (st *Stream) LocalAddr() net.Addr { return addr{} }
 

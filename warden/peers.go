@@ -39,11 +39,12 @@ type peers struct {
 	verifier attest.Verifier
 	seen     collateral.HighWater
 	slots    chan struct{}
+	large    chan struct{} // see unproved
 }
 
 // load reads the policies and the vendor data that the configuration names.
 func (p *peers) load(cfg *workload.Config, file func(string) ([]byte, error)) (err error) {
-	p.slots = make(chan struct{}, maxJudged)
+	p.slots, p.large = make(chan struct{}, maxJudged), make(chan struct{}, maxLarge)
 	if p.policies, err = cfg.Policies(file); err == nil {
 		p.vendor, err = cfg.VendorData(file)
 	}

@@ -38,6 +38,7 @@ type listener struct {
 	first func(*tlsFilter, *link.Stream, *tls.Certificate) ([]byte, bool, error)
 	// keeps: clients must be Keeps. header: each connection begins with who the client is.
 	keeps, header bool
+	large         chan struct{}                      // see unproved; nil: clients prove nothing
 	limit         func(*link.Stream) func(int, bool) // see limitAge; nil: none
 	refused       func(error)                        // told of clients that are turned away
 }
@@ -135,7 +136,7 @@ func (l *listener) serve(p *ports, st *link.Stream, early []byte) (*tlsFilter, *
 	}
 	var about *verdict.Verdict
 	if f.conn.ConnectionState().NegotiatedProtocol == atls.Protocol {
-		conn, err := prover.Attest(context.Background(), f.conn)
+		conn, err := l.attest(f, prover)
 		if err != nil {
 			_ = f.conn.Close()
 			return nil, nil, err
@@ -155,6 +156,19 @@ func (l *listener) serve(p *ports, st *link.Stream, early []byte) (*tlsFilter, *
 	}
 	f.settle()
 	return f, about, nil
+}
+
+// attest proves the Keep, and has a client that must be a Keep prove itself.
+func (l *listener) attest(f *tlsFilter, s *atls.Server) (*atls.Conn, error) {
+	if l.large == nil {
+		return s.Attest(context.Background(), f.conn)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), atls.DefaultTimeout)
+	defer cancel()
+	u := &unproved{ctx: ctx, places: l.large, left: freeProof}
+	f.pipe.bound = u
+	defer func() { f.pipe.bound = nil; u.done() }()
+	return s.Attest(ctx, f.conn)
 }
 
 // closeAll takes no more connections: the guest's accept fails.
@@ -200,6 +214,7 @@ func (w *warden) listen(index uint32, f workload.File, data []*os.File) (engine.
 		}
 		if l.keeps, l.header = f.Attest != "", f.PeerHeader != ""; l.keeps {
 			l.limit = func(st *link.Stream) func(int, bool) { return w.limitAge(st, f) }
+			l.large = w.peers.large
 		}
 		l.refused = w.refusals(f.Name, l.keeps)
 		if f.Evidence {

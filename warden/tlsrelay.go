@@ -33,14 +33,15 @@ const maxRecord = 16 << 10
 type tlsPipe struct {
 	*link.Stream
 	settled bool
-	ended   bool   // the stream has
-	in      []byte // unread, of the caller of In
-	out     []byte // written by crypto/tls, not yet fetched
+	bound   *unproved // of the stream's bytes, until it is settled; nil: none
+	ended   bool      // the stream has
+	in      []byte    // unread, of the caller of In
+	out     []byte    // written by crypto/tls, not yet fetched
 }
 
 func (p *tlsPipe) Read(b []byte) (int, error) {
 	if !p.settled && len(p.in) == 0 {
-		return p.Stream.Read(b)
+		return p.read(b)
 	}
 	if len(p.in) == 0 && p.ended {
 		return 0, io.EOF
@@ -51,6 +52,20 @@ func (p *tlsPipe) Read(b []byte) (int, error) {
 	n := copy(b, p.in)
 	p.in = p.in[n:]
 	return n, nil
+}
+
+// read is of the stream.
+func (p *tlsPipe) read(b []byte) (int, error) {
+	if p.bound == nil {
+		return p.Stream.Read(b)
+	}
+	most, err := p.bound.room(p.Stream, len(b))
+	if err != nil {
+		return 0, err
+	}
+	n, err := p.Stream.Read(b[:most])
+	p.bound.took(n)
+	return n, err
 }
 
 func (p *tlsPipe) Write(b []byte) (int, error) {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/signal"
@@ -233,7 +234,11 @@ func unreached(address string, err error) error {
 func (a *app) carry(ctx context.Context, f connectFlags, d *connect.Dialer) error {
 	l, err := f.place.Listen()
 	if err != nil {
-		return failHint(statusFailed, "is another connect running? --listen names another place", fmt.Errorf("--listen: %w", err))
+		hint := "is another connect running? --listen names another place"
+		if errors.Is(err, fs.ErrNotExist) {
+			hint = "the folder of the socket must be there: mkdir -p -m 700 FOLDER"
+		}
+		return failHint(statusFailed, hint, fmt.Errorf("--listen: %w", err))
 	}
 	place := l.Addr().String()
 	if f.place.Path != "" {

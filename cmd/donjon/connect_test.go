@@ -207,6 +207,47 @@ func TestPolicyInitExpect(t *testing.T) {
 	}
 }
 
+// --expect-image compares evidence of hardware where one digest names the image, and
+// where none does it cannot tell: nothing is written as compared that was not.
+func TestPolicyInitExpectImage(t *testing.T) {
+	const (
+		image    = "2d151586641b790f3b1b92b8f89678c3aa86e73dd97969c892124be9d2b7fdc62b58a55cd9ee8216f6f5689cebf590ad" // PCR 0
+		enclave  = "33d8736db756ed4997e04ba358d27833188f1932ff7b1d156904d3f560452fbb"                                 // MRENCLAVE
+		launched = "ff717ae719840c93c1fca3b7db96488454c3c21b43531488eecff51cfed3febcd91da8be87a4cbcbc52a3bae770987c3" // another's
+	)
+	nitro := []string{"--from", published.Path(t, "nitro/prod.cose"), "--at", "2021-03-17T22:10:00Z"}
+	sgx := []string{"--from", published.Path(t, "sgx/quote-v3.bin"), "--collateral", published.Path(t, "sgx/quote-v3.collateral.json"), "--at", "2025-06-20T12:00:00Z"}
+	tdx := []string{"--from", published.Path(t, "tdx/quote-v4.bin"), "--collateral", published.Path(t, "tdx/quote-v4.collateral.json"), "--at", "2025-06-20T12:00:00Z"}
+	vtpm := []string{"--from", published.Path(t, "tpm/azure-snp-vtpm.json"), "--at", "2025-06-01T12:00:00Z"}
+	for _, c := range []struct {
+		name     string
+		evidence []string
+		image    string
+		want     int
+		says     string
+	}{
+		{"Nitro, its image", nitro, image, 0, "# Compared: what was measured at launch with the digest " + image},
+		{"Nitro, another image", nitro, launched, 11, "the check pcrs failed"},
+		{"Nitro, an enclave of SGX", nitro, enclave, 11, "the check pcrs failed"},
+		{"SGX, its enclave", sgx, enclave, 0, "# Compared: what was measured at launch with the digest " + enclave},
+		{"SGX, another image", sgx, launched, 11, "the check runtime-pinned failed"},
+		{"TDX", tdx, launched, 12, "cannot tell: found TDX"},
+		{"SNP and a virtual TPM", vtpm, launched, 12, "cannot tell: found SEV-SNP with a virtual TPM"},
+	} {
+		if status, out, errs := at(t, t.TempDir(), append([]string{"policy", "init"}, c.evidence...)...); status != 0 {
+			t.Fatalf("%s: not even without --expect-image: status %d\n%s%s", c.name, status, out, errs)
+		}
+		status, out, errs := at(t, t.TempDir(), append([]string{"policy", "init", "--expect-image=" + c.image}, c.evidence...)...)
+		text := out
+		if c.want != 0 {
+			text = errs
+		}
+		if status != c.want || (out == "") != (c.want != 0) || !strings.Contains(text, c.says) {
+			t.Errorf("%s: status %d, wanted %d and %q\n%s%s", c.name, status, c.want, c.says, out, errs)
+		}
+	}
+}
+
 // Vendor data is read where it is wanted, used again for a minute, and read anew then:
 // a verdict is never remembered.
 func TestConnectJudgeCollateral(t *testing.T) {

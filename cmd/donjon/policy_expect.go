@@ -12,6 +12,7 @@ import (
 
 	"github.com/donjon-tee/donjon/attest"
 	"github.com/donjon-tee/donjon/attest/policy"
+	"github.com/donjon-tee/donjon/attest/verdict"
 )
 
 // expectFlags say what a policy that is written may admit.
@@ -104,7 +105,7 @@ func (a *app) expectation(f expectFlags) (*expectation, error) {
 			e.images = append(e.images, b)
 			words = append(words, "the digest "+x)
 		default:
-			return nil, usageError(fmt.Errorf("--expect-image: found %q, wanted sim, vm, 48 bytes (SEV-SNP) or 32 (SGX) in hexadecimal, or nothing for this release's Keeps", x))
+			return nil, usageError(fmt.Errorf("--expect-image: found %q, wanted sim, vm, 48 bytes (SEV-SNP, Nitro) or 32 (SGX) in hexadecimal, or nothing for this release's Keeps", x))
 		}
 	}
 	if release || len(tees) > 0 {
@@ -196,12 +197,27 @@ func (e *expectation) pin(p *policy.Policy) error {
 		return out
 	}
 	switch {
-	case p.SNP != nil && p.TPM == nil:
+	case p.TPM != nil && p.SNP != nil:
+		return cannotCompare("SEV-SNP with a virtual TPM: the launch digest is the paravisor's, and the guest's program is in PCRs of the TPM", "[tpm.pcrs]")
+	case p.TPM != nil:
+		return cannotCompare("a TPM: a program is several PCRs, and the machine's firmware decides some of them", "[tpm.pcrs]")
+	case p.TDX != nil:
+		return cannotCompare("TDX: a program is MRTD and RTMR0 to RTMR2 together", "[[tdx.measurements]]")
+	case p.SNP != nil:
 		p.SNP.LaunchDigests = of(48)
 	case p.SGX != nil:
 		p.SGX.Enclaves, p.SGX.Signers = of(32), nil
+	case p.Nitro != nil:
+		p.Nitro.PCRs = map[string][]policy.Digest{"0": of(48)}
 	default:
-		return fail(statusFailed, errors.New("--expect-image: compares SEV-SNP's launch digest and SGX's MRENCLAVE, and this evidence has neither alone: compare the registers in the policy yourself"))
+		return cannotCompare("another TEE", "the policy")
 	}
 	return nil
+}
+
+// cannotCompare refuses evidence whose program no single digest names: what is not
+// compared must not be taken for compared.
+func cannotCompare(what, table string) error {
+	return failHint(verdict.CannotTell.ExitStatus(), "without --expect-image the policy names what was measured, in "+table+": compare it there yourself",
+		fmt.Errorf("--expect-image: cannot tell: found %s; wanted SEV-SNP alone, SGX or Nitro, where one digest names the image", what))
 }
