@@ -124,7 +124,7 @@ func (f *stewardFlags) remote() (*steward, error) {
 	if f.tokenFile == "" || f.ca == "" {
 		return nil, usageError(errors.New("--server needs --token-file FILE and --ca FILE"))
 	}
-	token, err := readAtMost(f.tokenFile, 4096)
+	token, err := readPrivate(f.tokenFile, 4096)
 	if err != nil {
 		return nil, err
 	}

@@ -189,11 +189,8 @@ func (a *app) passphraseOf(variable string) ([]byte, error) {
 }
 
 func passphraseIn(file string) ([]byte, error) {
-	b, err := readAtMost(file, 4096)
-	if err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(b, []byte("\n")), nil
+	b, err := readPrivate(file, 4096)
+	return bytes.TrimSuffix(b, []byte("\n")), err
 }
 
 // pinFrom reads the PIN from a descriptor that whoever started this program left open.

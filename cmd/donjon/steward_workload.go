@@ -105,9 +105,9 @@ func nameWorkload(name string, f workload.Flags, dirs []string) (namedWorkload, 
 	if f.HostDirs, err = guestDirs(dirs); err != nil {
 		return namedWorkload{}, err
 	}
-	w, err := workload.Load(name, f)
+	w, err := loadModule(name, f)
 	if err != nil {
-		return namedWorkload{}, workloadFailure(err)
+		return namedWorkload{}, err
 	}
 	abs, err := filepath.Abs(name)
 	if err != nil {
