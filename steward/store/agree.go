@@ -54,6 +54,7 @@ type saidSecret struct {
 type saidToken struct {
 	hash    audit.Digest
 	scopes  string
+	ends    *int64 // nil: the log does not say
 	revoked bool
 }
 
@@ -141,7 +142,7 @@ func (l *said) take(ctx context.Context, s Store, r *audit.Record) error {
 // token remembers what a record says of a token.
 func (l *said) token(r *audit.Record) {
 	if r.Kind == audit.TokenCreate {
-		l.tokens[r.Name] = &saidToken{hash: r.Detail, scopes: r.Text}
+		l.tokens[r.Name] = &saidToken{hash: r.Detail, scopes: r.Text, ends: r.Expires}
 	} else if x := l.tokens[r.Name]; x != nil {
 		x.revoked = true
 	}
@@ -150,7 +151,7 @@ func (l *said) token(r *audit.Record) {
 // agrees says whether a token is as the log says.
 func (l *said) agrees(t *Token) bool {
 	x := l.tokens[t.ID]
-	return x != nil && x.scopes == t.scopes() && x.revoked == !t.Revoked.IsZero() && x.hash == tokenDigest(t.Hash)
+	return x != nil && x.scopes == t.scopes() && (x.ends == nil || *x.ends == us(t.Expires)) && x.revoked == !t.Revoked.IsZero() && x.hash == tokenDigest(t.Hash)
 }
 
 func (l *said) compare(ctx context.Context, s Store) error {

@@ -43,7 +43,7 @@ func (d *db) putToken(ctx context.Context, tok Token, by Actor, only bool) error
 	if err != nil {
 		return err
 	}
-	list := tok.scopes()
+	list, ends := tok.scopes(), us(tok.Expires)
 	_, err = d.write(ctx, by, func(t *tx, s *state) (*audit.Record, error) {
 		if only {
 			var have int64
@@ -59,7 +59,7 @@ func (d *db) putToken(ctx context.Context, tok Token, by Actor, only bool) error
 		if err == nil && n != 1 {
 			err = refuse(ErrConflict, "the token %s is there", tok.ID)
 		}
-		return &audit.Record{Kind: audit.TokenCreate, Name: tok.ID, Text: list, Detail: tokenDigest(tok.Hash)}, err
+		return &audit.Record{Kind: audit.TokenCreate, Name: tok.ID, Text: list, Detail: tokenDigest(tok.Hash), Expires: &ends}, err
 	})
 	return err
 }
