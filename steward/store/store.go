@@ -91,9 +91,13 @@ type Store interface {
 	// TokenByHash give is; else they give ErrTampered. Lists give such rows too, with
 	// Doubt: they are for people.
 
-	// PutPolicy writes the next version. Version is the one that the caller saw (0:
-	// none) plus one, else ErrConflict.
+	// PutPolicy writes the next version. Version is NextPolicy's, else ErrConflict. Rows
+	// whose MAC does not hold and that nothing leads to, which NextPolicy does not count,
+	// are removed, and the log says so.
 	PutPolicy(ctx context.Context, p Policy, by Actor) error
+	// NextPolicy is the version that follows the newest one of a workload that is proven,
+	// and those that follow that without a gap. A row further on is no Steward's.
+	NextPolicy(ctx context.Context, workload string) (uint64, error)
 	Policy(ctx context.Context, workload string) (*Policy, error) // the newest
 	PolicyVersion(ctx context.Context, workload string, version uint64) (*Policy, error)
 	Policies(ctx context.Context, workload string, limit int) ([]Policy, error) // its versions, newest first
@@ -102,9 +106,10 @@ type Store interface {
 
 	// PutSecret stores the next version: Version is SecretVersion plus one, else
 	// ErrConflict (seal again with the right version). The ciphertexts of earlier
-	// versions are erased.
+	// versions are erased. Rows behind a gap in the versions, which SecretVersion does not
+	// count, are removed: no Steward wrote them.
 	PutSecret(ctx context.Context, s Secret, by Actor) error
-	// SecretVersion is the newest version, deleted or not; 0: never set.
+	// SecretVersion is the newest version, deleted or not, up to the first gap; 0: never set.
 	SecretVersion(ctx context.Context, workload, name string) (uint64, error)
 	// Secrets are the newest versions of a workload's secrets, without those deleted,
 	// by name, with the policies they are confirmed for.
@@ -149,7 +154,7 @@ type Store interface {
 	// Value and PutValue keep small states: the newest collateral seen, for one.
 	// Version is that read (0: none) plus one, else ErrConflict: merge and try again.
 	// They are not audited, but authenticated: with ErrTampered Value gives the version
-	// alone, so that a new value can be put.
+	// alone, so that a new value can be put; 0 where no Steward can have counted so far.
 	Value(ctx context.Context, key string) (*Value, error)
 	PutValue(ctx context.Context, key string, v Value) error
 
