@@ -60,6 +60,9 @@ type stateOptions struct {
 	serving *serving         // nil: as serve was last started
 	sealing *sealingSettings // nil: as in serving
 	move    *sealingSettings // to these, from those; nil: no move
+	// unsealed goes on where the sealing keys cannot be used, with state.noRing saying why:
+	// for looking at what needs none of them.
+	unsealed bool
 }
 
 // state is an open state folder.
@@ -69,6 +72,7 @@ type state struct {
 	authority *authority.Authority
 	store     store.Store
 	ring      *sealing.Ring
+	noRing    error // why there is none, of an unsealed state
 	// sealedFirst says that the first sealing key was made in a Keep now.
 	sealedFirst bool
 	names       authority.Names
@@ -82,7 +86,9 @@ type state struct {
 func (s *state) path(name string) string { return filepath.Join(s.dir, name) }
 func (s *state) close() {
 	_ = s.store.Close()
-	s.ring.Close()
+	if s.ring != nil {
+		s.ring.Close()
+	}
 }
 
 func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state, error) {
@@ -108,6 +114,35 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 	if s.authority, err = authority.Open(authority.Options{Dir: s.path(stewardKeys)}); err != nil {
 		return nil, folderError(dir, err)
 	}
+	if err := a.openRing(s, o); err != nil {
+		if !o.unsealed {
+			return nil, err
+		}
+		s.noRing = err
+	}
+	if !o.restore {
+		if err := s.databaseGone(); err != nil {
+			return nil, err
+		}
+	}
+	var guard store.Options
+	if s.ring != nil {
+		guard.Guard = ringGuard{s.ring}
+	}
+	if s.serving.Database != "" {
+		s.store, err = store.OpenPostgres(ctx, s.serving.Database, guard)
+	} else {
+		s.store, err = store.OpenSQLite(ctx, s.path(stewardDB), guard)
+	}
+	if err != nil {
+		return nil, s.databaseError(err)
+	}
+	return s, nil
+}
+
+// openRing opens the keys that seal secrets, and makes the first where the state is made.
+func (a *app) openRing(s *state, o stateOptions) error {
+	dir := s.dir
 	if o.sealing == nil {
 		o.sealing = s.serving.Sealing
 	}
@@ -122,7 +157,7 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 		o.sealing = o.move
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s.serving.Sealing = nil
 	if o.sealing != nil {
@@ -130,7 +165,7 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 	}
 	if !o.create {
 		if err := firstKeyThere(dir, keys.Dir); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if keys.Keep != nil {
@@ -144,7 +179,7 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 	if keys.From != nil && keys.From.Keep != nil {
 		keys.From.Keep.AllowSimulated = keys.From.Keep.AllowSimulated || s.serving.AllowSimulated
 	}
-	s.ring, err = sealing.Open(keys)
+	ring, err := sealing.Open(keys)
 	for _, c := range []*sealing.Config{&keys, keys.From} {
 		if c != nil {
 			clear(c.Token.PIN)
@@ -152,23 +187,10 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 		}
 	}
 	if err != nil {
-		return nil, sealingError(err, keys.Dir)
+		return sealingError(err, keys.Dir)
 	}
-	if !o.restore {
-		if err := s.databaseGone(); err != nil {
-			return nil, err
-		}
-	}
-	guard := store.Options{Guard: ringGuard{s.ring}}
-	if s.serving.Database != "" {
-		s.store, err = store.OpenPostgres(ctx, s.serving.Database, guard)
-	} else {
-		s.store, err = store.OpenSQLite(ctx, s.path(stewardDB), guard)
-	}
-	if err != nil {
-		return nil, s.databaseError(err)
-	}
-	return s, nil
+	s.ring = ring
+	return nil
 }
 
 // firstKeyThere refuses to go on where opening the keys would make the first one: a verb
@@ -269,7 +291,11 @@ func (s *state) readServing() error {
 
 // server makes the Server over the state.
 func (s *state) server(ctx context.Context, log *slog.Logger) (*server.Server, error) {
-	return server.New(ctx, server.Options{Store: s.store, Authority: s.authority, Names: s.names, Seal: ringSealer{s.ring}, AllowSimulated: s.serving.AllowSimulated,
+	var seal server.Sealer
+	if s.ring != nil {
+		seal = ringSealer{s.ring}
+	}
+	return server.New(ctx, server.Options{Store: s.store, Authority: s.authority, Names: s.names, Seal: seal, AllowSimulated: s.serving.AllowSimulated,
 		TrustDomain: s.serving.TrustDomain, Collateral: s.collateral.Load, Seen: &s.seen, Enarx: s.enarx, Limits: s.limits, Log: log, Build: buildVersion().Version, Web: s.pages(log), Publish: s.publishRoots, Retention: s.retention})
 }
 

@@ -160,11 +160,22 @@ func scanPolicy(scan func(...any) error) (p Policy, pr proof, err error) {
 
 func (p *Policy) what() string { return fmt.Sprintf("policy %d of %s", p.Version, p.Workload) }
 
+// uncheckedPolicy is the error of a policy whose MAC could not be checked. Whoever asks
+// for it has the policy, to hold it against the log.
+type uncheckedPolicy struct {
+	error
+	policy Policy
+}
+
+func (u uncheckedPolicy) Unwrap() error { return u.error }
+
 // policy gives one that is proven.
 func (d *db) policy(ctx context.Context, cond string, args ...any) (*Policy, error) {
 	p, pr, err := scanPolicy(d.reads.QueryRowContext(ctx, d.rewrite(policyColumns+cond), args...).Scan)
 	if err == nil {
-		err = d.proven(p.what(), p.message(), pr)
+		if err = d.proven(p.what(), p.message(), pr); errors.Is(err, ErrKeyGone) || errors.Is(err, ErrKey) {
+			return nil, uncheckedPolicy{err, p}
+		}
 	}
 	if err != nil {
 		return nil, d.translate(err)

@@ -49,6 +49,9 @@ var (
 	ErrBackup        = errors.New("store: the backup is not in its form")
 	ErrDurability    = errors.New("store: the database does not keep what it answers")
 	ErrTampered      = errors.New("store: a row is not what a Steward wrote")
+	// ErrKeyGone comes with ErrTampered: the row says that a key authenticated it which is
+	// not here. A Steward may have written it, or anybody.
+	ErrKeyGone = errors.New("the key that it is to be authenticated under is not here")
 	// Kinds of ErrUnavailable that a person must do something about.
 	ErrDamaged  = fmt.Errorf("%w: the database file is damaged", ErrUnavailable)
 	ErrFull     = fmt.Errorf("%w: the disk is full", ErrUnavailable)
