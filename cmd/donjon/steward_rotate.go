@@ -60,7 +60,7 @@ with the same settings in steward.toml or their flags.`,
 			}
 			defer st.close()
 			if move != nil {
-				unlock, err := a.alone(dir, st.serving.Database)
+				unlock, err := a.alone(ctx, dir, st.serving.Database)
 				if err != nil {
 					return err
 				}
