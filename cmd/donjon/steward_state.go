@@ -152,6 +152,14 @@ func (a *app) openRing(s *state, o stateOptions) error {
 	keys, err := a.sealingConfig(o.sealing, s.path(stewardKeys))
 	if err == nil && o.move != nil {
 		from := keys
+		if old := o.move.oldKeep; old != "" {
+			if from.Keep == nil {
+				return usageError(fmt.Errorf("--sealing-old-keep opens keys of the kind keep, and found %s", from.Kind))
+			}
+			from.Keep.Use = func(ctx context.Context, tee string, use func(sealing.SealerKeep) error) error {
+				return a.useSealerOf(ctx, old, tee, use)
+			}
+		}
 		keys, err = a.sealingConfig(o.move, s.path(stewardKeys))
 		keys.From = &from
 		o.sealing = o.move
