@@ -207,7 +207,7 @@ func (a *app) auditRows(f *stewardFlags) (rows *rowsReport, cannotTell, err erro
 	case err == nil:
 		return rows, nil, nil
 	case errors.As(err, &not):
-		hint := "the sealing keys that they were made under are gone: such rows grant nothing, and cannot be told from forged ones. Put back a copy of the keys, or write the policies anew and make new tokens; the rows before stay, and this status with them"
+		hint := "such rows grant nothing, and cannot be told from forged ones: where no sealing key was lost, ask who could write the database. Where one was, put back a copy of it, or write the policies anew and make new tokens; the rows before stay, and this status with them"
 		if st.noRing != nil {
 			err, hint = fmt.Errorf("%w: %w", not, st.noRing), hintOf(st.noRing)
 		}

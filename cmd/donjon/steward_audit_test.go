@@ -82,7 +82,7 @@ func TestAuditWithoutSealingKeys(t *testing.T) {
 	}
 
 	open(func(*state) {}) // makes a new one
-	verify("with another key", statusCannotTell, lost, "the sealing keys that they were made under are gone")
+	verify("with another key", statusCannotTell, lost, "where no sealing key was lost, ask who could write the database")
 	open(func(s *state) {
 		if _, err := s.store.Policy(ctx, "w"); err == nil {
 			t.Error("a policy under a lost key is judged by")

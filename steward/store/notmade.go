@@ -11,7 +11,7 @@ import (
 type NotMade struct{ Policies, Tokens int }
 
 func (n *NotMade) Error() string {
-	return fmt.Sprintf("store: the MACs of %d policies and %d tokens could not be checked: the keys that they were made under are not here", n.Policies, n.Tokens)
+	return fmt.Sprintf("store: the MACs of %d policies and %d tokens could not be checked: the keys that they are to be under are not here, or cannot be used", n.Policies, n.Tokens)
 }
 
 // asError is n where there is anything in it.

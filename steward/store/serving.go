@@ -59,6 +59,10 @@ func servingLock(ctx context.Context, dsn, take string) (*pgx.Conn, error) {
 	cfg.RuntimeParams["application_name"] = "donjon-steward-serving"
 	cfg.RuntimeParams["statement_timeout"] = strconv.FormatInt(servingPause.Milliseconds(), 10)
 	cfg.RuntimeParams["idle_session_timeout"] = "0" // it is idle all the time
+	// A machine that is gone without a word holds the lock for a minute, not for hours.
+	cfg.RuntimeParams["tcp_keepalives_idle"] = "30"
+	cfg.RuntimeParams["tcp_keepalives_interval"] = "10"
+	cfg.RuntimeParams["tcp_keepalives_count"] = "3"
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
