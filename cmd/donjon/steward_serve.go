@@ -111,7 +111,7 @@ func (a *app) stewardServe(c *cobra.Command, f serveFlags) error {
 	}
 	defer l.Close()
 	run.Listen = l.Addr().String()
-	unlock, err := a.alone(dir, run.Database)
+	unlock, err := a.claim(ctx, dir, run.Database, log) // before the keys are read
 	if err != nil {
 		return err
 	}
@@ -171,30 +171,6 @@ func (a *app) stewardServe(c *cobra.Command, f serveFlags) error {
 	}
 	a.note("the Steward ended")
 	return nil
-}
-
-// alone keeps a second server off a state folder with a database of its own: it would
-// change what the other verbs read of the first (serving.json), --allow-simulated too.
-// The lock goes with the process, however that ends.
-func (a *app) alone(dir, database string) (unlock func(), err error) {
-	if database != "" {
-		return func() {}, nil
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, folderError(dir, err)
-	}
-	f, err := os.OpenFile(filepath.Join(dir, stewardLock), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, folderError(dir, err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		_ = f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, failHint(statusFailed, "end it first, or name another --state; many servers share a PostgreSQL (--database)", fmt.Errorf("another server runs on %s", dir))
-		}
-		return nil, fail(statusFailed, fmt.Errorf("locking %s: %w", f.Name(), err))
-	}
-	return func() { _ = f.Close() }, nil
 }
 
 // noCores keeps keys and secrets out of core dumps, and other processes of this user
