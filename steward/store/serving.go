@@ -86,10 +86,12 @@ func servingLock(ctx context.Context, dsn, take string) (*pgx.Conn, error) {
 	return nil, fmt.Errorf("%w: by %d processes", ErrServing, n)
 }
 
-// endServing closes a connection, and so gives its lock back.
+// endServing gives a lock back, and closes its connection: that alone would give it back
+// too, once the server has noticed.
 func endServing(conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
+	_, _ = conn.Exec(ctx, "SELECT pg_advisory_unlock_all()")
 	_ = conn.Close(ctx)
 }
 

@@ -97,7 +97,15 @@ func TestServing(t *testing.T) {
 	// Where another is alone meanwhile, that is said.
 	exec("ALTER ROLE server NOLOGIN")
 	exec(cut)
-	end = alone("one is cut off")
+	for { // its server process needs a moment to end
+		var err error
+		if end, err = store.Alone(ctx, dsn); err == nil {
+			break
+		} else if !errors.Is(err, store.ErrServing) {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 	exec("ALTER ROLE server LOGIN")
 	for err := range lost {
 		if errors.Is(err, store.ErrServing) {
