@@ -16,18 +16,28 @@ import (
 )
 
 // claim says that a server runs, until unlock: the only one on a state folder with a
-// database of its own, one of many on a PostgreSQL.
-func (a *app) claim(ctx context.Context, dir, database string, log *slog.Logger) (unlock func(), err error) {
+// database of its own, one of many on a PostgreSQL. end is called where somebody moves the
+// sealing keys after all, as he can while the database does not know of this server: it
+// would go on with the old ones.
+func (a *app) claim(ctx context.Context, dir, database string, log *slog.Logger, end func(error)) (unlock func(), err error) {
 	if database == "" {
 		return lockState(dir)
 	}
 	unlock, err = store.Serving(ctx, database, func(err error) {
+		if errors.Is(err, store.ErrServing) {
+			end(keysMove(err))
+			return
+		}
 		log.Error("the database does not know that this server runs: nobody may move the sealing keys", "error", err)
 	})
 	if errors.Is(err, store.ErrServing) {
-		return nil, failHint(statusFailed, "donjon steward rotate --sealing-key --sealing KIND runs on this database or one like it: start again once it has ended, with its settings", fmt.Errorf("the sealing keys are being moved: %w", err))
+		return nil, keysMove(err)
 	}
 	return unlock, lockError(dir, database, err)
+}
+
+func keysMove(err error) error {
+	return failHint(statusFailed, "donjon steward rotate --sealing-key --sealing KIND runs on this database: start again once it has ended, with its settings", fmt.Errorf("the sealing keys are being moved: %w", err))
 }
 
 // alone keeps servers off while the sealing keys are moved: those that run would go on

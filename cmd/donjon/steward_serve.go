@@ -104,6 +104,8 @@ func (a *app) stewardServe(c *cobra.Command, f serveFlags) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
 	// The port first: a second server on the state would change what the others read.
 	l, err := net.Listen("tcp", f.listen)
 	if err != nil {
@@ -111,7 +113,7 @@ func (a *app) stewardServe(c *cobra.Command, f serveFlags) error {
 	}
 	defer l.Close()
 	run.Listen = l.Addr().String()
-	unlock, err := a.claim(ctx, dir, run.Database, log) // before the keys are read
+	unlock, err := a.claim(ctx, dir, run.Database, log, end) // before the keys are read
 	if err != nil {
 		return err
 	}
@@ -168,6 +170,10 @@ func (a *app) stewardServe(c *cobra.Command, f serveFlags) error {
 	notifySystemd("STOPPING=1")
 	if err != nil {
 		return fail(statusFailed, err)
+	}
+	var moved *failure
+	if errors.As(context.Cause(ctx), &moved) {
+		return moved
 	}
 	a.note("the Steward ended")
 	return nil

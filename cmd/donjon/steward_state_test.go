@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -27,18 +28,18 @@ func testApp() (*app, *bytes.Buffer) {
 func TestOneServerAState(t *testing.T) {
 	a, _ := testApp()
 	ctx, dir := context.Background(), filepath.Join(t.TempDir(), "S")
-	unlock, err := a.claim(ctx, dir, "", nil)
+	unlock, err := a.claim(ctx, dir, "", nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.claim(ctx, dir, "", nil); err == nil || !strings.Contains(err.Error(), "another server runs") {
+	if _, err := a.claim(ctx, dir, "", nil, nil); err == nil || !strings.Contains(err.Error(), "another server runs") {
 		t.Errorf("a second server: found %v", err)
 	}
 	if _, err := a.alone(ctx, dir, ""); err == nil || !strings.Contains(err.Error(), "another server runs") {
 		t.Errorf("a move beside a server: found %v", err)
 	}
 	unlock()
-	if unlock, err = a.claim(ctx, dir, "", nil); err != nil {
+	if unlock, err = a.claim(ctx, dir, "", nil, nil); err != nil {
 		t.Fatalf("after the first has ended: %v", err)
 	}
 	unlock()
@@ -83,11 +84,13 @@ func TestMoveBesideReplicas(t *testing.T) {
 		}
 	}
 	log := slog.New(slog.DiscardHandler)
-	one, err := a.claim(ctx, dir, dsn, log)
+	moved := make(chan error, 1)
+	ends := func(err error) { moved <- err }
+	one, err := a.claim(ctx, dir, dsn, log, ends)
 	if err != nil {
 		t.Fatal(err)
 	}
-	two, err := a.claim(ctx, filepath.Join(t.TempDir(), "another"), dsn, log)
+	two, err := a.claim(ctx, filepath.Join(t.TempDir(), "another"), dsn, log, ends)
 	if err != nil {
 		t.Fatalf("a second replica: %v", err)
 	}
@@ -100,13 +103,40 @@ func TestMoveBesideReplicas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.claim(ctx, dir, dsn, log); err == nil || !strings.Contains(err.Error(), "are being moved") {
+	if _, err := a.claim(ctx, dir, dsn, log, ends); err == nil || !strings.Contains(err.Error(), "are being moved") {
 		t.Errorf("a server that starts meanwhile: found %v", err)
 	}
 	rotate(statusFailed, "another process moves the keys")
 	end()
 	rotate(statusDone, "protected by passphrase")
 	kinds("passphrase")
+
+	// A server that the database has forgotten ends where the keys are moved meanwhile.
+	three, err := a.claim(ctx, dir, dsn, log, ends)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer three()
+	db, err := sql.Open("pgx", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'donjon-steward-serving'"); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if end, err = a.alone(ctx, dir, dsn); err == nil {
+			break
+		} else if !strings.Contains(err.Error(), "servers run") {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Millisecond) // its server process needs a moment to end
+	}
+	if err := <-moved; !strings.Contains(err.Error(), "are being moved") {
+		t.Errorf("found %v", err)
+	}
+	end()
 }
 
 func testState(t *testing.T, a *app, dir string) *state {
