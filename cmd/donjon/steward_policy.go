@@ -168,11 +168,13 @@ func (a *app) printDiff(d server.PolicyDiff) {
 	for _, l := range d.Text {
 		fmt.Fprintln(a.stdout, oneLine(l))
 	}
-	if len(d.Word) > 0 {
-		fmt.Fprintf(a.stdout, "\nin words, against version %d:\n", d.From)
-		for _, l := range d.Word {
-			fmt.Fprintln(a.stdout, oneLine(l))
-		}
+	if len(d.Word) == 0 {
+		fmt.Fprintf(a.stdout, "\nin words, nothing changes against version %d\n", d.From)
+		return
+	}
+	fmt.Fprintf(a.stdout, "\nin words, against version %d:\n", d.From)
+	for _, l := range d.Word {
+		fmt.Fprintln(a.stdout, oneLine(l))
 	}
 }
 

@@ -231,7 +231,7 @@ func newStewardRestore(a *app) *cobra.Command {
 folder keys/ already, or new ones are made, which open none of the secrets. Where the
 sealing keys are protected by a token, its key must be there too, and --sealing-token
 and --sealing-pin-file name it. It opens a new epoch: challenges from before are
-refused, and nothing is granted until steward confirm (THREATS T15).`,
+refused, and nothing is granted until steward confirm.`,
 		Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			dir, err := a.stewardState(state)

@@ -216,7 +216,7 @@ func newSecretConfirm(a *app) *cobra.Command {
 		Short: "let a secret be released under the policy that is in force now",
 		Long: `A secret is released under the policy that it was set under. Where the policy was
 changed since, whoever may set secrets looks at what changed and confirms: a policy
-cannot be widened behind their back (THREATS T8). confirm prints the difference to the
+cannot be widened behind their back. confirm prints the difference to the
 policy that the secret was set under; with --show it does nothing else.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			name, rest, err := splitNamed(c, args)

@@ -52,6 +52,13 @@ func (s *Service) Dry(t Trial, d *Document) (*verdict.Verdict, error) {
 	}
 	v := s.verifier.Verify(t.Evidence, o)
 	s.sayFlag(v, d.Policy)
+	for i, c := range v.Checks {
+		if c.Code == verdict.Nonce && c.Status == verdict.NotMade { // the policy waives nothing: its copy here does
+			c = verdict.Skip(verdict.Nonce, "no challenge: this is a test of the policy", "a Keep that enrols answers one").From(c.Source)
+			c.Informal = true
+			v.Checks[i] = c
+		}
+	}
 	if c := v.Claims; c != nil {
 		v.Checks = append(v.Checks, d.Grant.platformCheck(c, len(d.Grant.Platforms) > 0))
 		if d.Grant.Signed != nil {

@@ -138,16 +138,20 @@ func (s *Service) judge(r *request) Code {
 	return CodeBinding
 }
 
-// sayFlag makes the hint right where the policy does allow simulated evidence, and it is
-// this Steward that does not.
+// sayFlag makes the hint right where it is this Steward that does not allow simulated
+// evidence, whatever the policy says.
 func (s *Service) sayFlag(v *verdict.Verdict, p *policy.Policy) {
-	if s.o.AllowSimulated || !p.AllowSimulated {
+	if s.o.AllowSimulated {
 		return
+	}
+	const flag = "this Steward was started without --allow-simulated (in steward.toml: allow_simulated = true), which is for development: nothing simulated is confidential"
+	hint := "the policy allows it, but " + flag
+	if !p.AllowSimulated {
+		hint = "neither does the policy allow it (donjon steward workload allow --allow-simulated), nor this Steward: " + flag
 	}
 	for i, c := range v.Checks {
 		if c.Code == verdict.SimulatedRoot && c.Status == verdict.Failed {
-			v.Checks[i] = c.From("policy: allow_simulated; donjon steward serve --allow-simulated").
-				Advise("the policy allows it, but this Steward was started without --allow-simulated (in steward.toml: allow_simulated = true), which is for development: nothing simulated is confidential")
+			v.Checks[i] = c.From("policy: allow_simulated; donjon steward serve --allow-simulated").Advise(hint)
 		}
 	}
 }

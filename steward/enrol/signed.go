@@ -99,6 +99,32 @@ func (d *Document) Describe() []string {
 	if s := d.Grant.Signed; s != nil {
 		out = append(out, fmt.Sprintf("the workload is signed as %s by %s, version %d or higher", s.Name, s.Signer, s.MinVersion))
 	}
+	return append(out, d.Grant.describe()...)
+}
+
+// describe says what is granted, a line each.
+func (g *Grant) describe() []string {
+	out := []string{"granted: a certificate for " + g.validity().String()}
+	for _, n := range g.DNS {
+		out = append(out, "granted: the DNS name "+n)
+	}
+	if g.MaxInstances > 0 {
+		out = append(out, fmt.Sprintf("granted: to %d Keeps at once", g.MaxInstances))
+	} else {
+		out = append(out, "granted: to any number of Keeps at once")
+	}
+	if g.Audience != "" {
+		out = append(out, "granted: a token for "+g.Audience)
+	}
+	if len(g.Platforms) == 0 {
+		out = append(out, "no secret is released: no platforms are named")
+	}
+	for _, p := range g.Platforms {
+		if p == AnyPlatform {
+			p = "any machine"
+		}
+		out = append(out, "secrets are released on "+p)
+	}
 	return out
 }
 

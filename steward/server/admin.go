@@ -136,12 +136,37 @@ func (s *Server) actor(r *http.Request) store.Actor {
 	return store.Actor{Who: who, At: s.o.Clock()}
 }
 
+// missing says what there is none of. The digest is a subject here, or the store would
+// not have been asked.
+func missing(r *http.Request) string {
+	subject := r.PathValue("digest")
+	if x, err := enrol.ParseSubject(subject); err == nil {
+		subject = x
+	}
+	version := r.URL.Query().Get("version")
+	switch number := r.PathValue("seq") + r.PathValue("number"); {
+	case r.PathValue("name") != "":
+		return "there is no secret " + r.PathValue("name") + " of " + subject
+	case r.PathValue("instance") != "":
+		return "no place of " + subject + " is held by the instance " + r.PathValue("instance")
+	case subject != "" && version != "":
+		return "there is no version " + version + " of a policy of " + subject
+	case subject != "":
+		return "there is no policy of " + subject + ": one changed byte makes another workload (donjon steward workload list)"
+	case number != "":
+		return "there is none with the number " + number
+	case r.PathValue("id") != "":
+		return "there is no token " + r.PathValue("id")
+	}
+	return "there is none"
+}
+
 // storeProblem answers with what the store said.
 func (s *Server) storeProblem(w http.ResponseWriter, r *http.Request, err error) {
 	note(r, slog.String("error", err.Error()))
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		s.problem(w, r, http.StatusNotFound, "not-found", "there is none")
+		s.problem(w, r, http.StatusNotFound, "not-found", missing(r))
 	case errors.Is(err, store.ErrInvalid):
 		s.problem(w, r, http.StatusBadRequest, string(enrol.CodeMalformed), err.Error())
 	case errors.Is(err, store.ErrConflict):

@@ -303,8 +303,12 @@ func (s *Server) testPolicy(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	b, err := base64.StdEncoding.DecodeString(body.Evidence)
-	if err != nil || len(b) == 0 {
+	if err != nil {
 		s.problem(w, r, http.StatusBadRequest, string(enrol.CodeMalformed), "evidence: wanted base64")
+		return
+	}
+	if len(b) == 0 {
+		s.problem(w, r, http.StatusBadRequest, string(enrol.CodeMalformed), "evidence: found no bytes at all")
 		return
 	}
 	text := body.Policy

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -235,6 +236,27 @@ func TestPublicVerify(t *testing.T) { // T29
 	}
 }
 
+// An answer that there is none says what there is none of.
+func TestMissing(t *testing.T) {
+	s := newSteward(t)
+	w := newWorkload(secretConfig)
+	s.allow(w, s.platforms())
+	other := newWorkload("[env]\nA = \"1\"\n").subject()
+	for _, c := range []struct{ method, path, want string }{
+		{"GET", "/v1/admin/policies/" + other, "no policy of " + other},
+		{"DELETE", "/v1/admin/workloads/" + other, "no policy of " + other},
+		{"GET", "/v1/admin/policies/" + w.subject() + "?version=9", "no version 9 of a policy of " + w.subject()},
+		{"DELETE", "/v1/admin/secrets/" + w.subject() + "/gone", "no secret gone of " + w.subject()},
+		{"GET", "/v1/admin/decisions/99", "none with the number 99"},
+		{"DELETE", "/v1/admin/tokens/00", "no token 00"},
+	} {
+		var p protocol.Problem
+		if code := s.admin(c.method, c.path, nil, &p); code != http.StatusNotFound || !strings.Contains(p.Detail, c.want) {
+			t.Errorf("%s %s: status %d, %q, wanted 404 and %q", c.method, c.path, code, p.Detail, c.want)
+		}
+	}
+}
+
 func TestPolicyTestAndDiff(t *testing.T) {
 	s := newSteward(t)
 	w := newWorkload(secretConfig)
@@ -254,6 +276,22 @@ func TestPolicyTestAndDiff(t *testing.T) {
 	var d PolicyDiff
 	if code := s.admin("POST", "/v1/admin/policies/"+w.subject()+"/diff", PolicyPut{Policy: ask.Policy}, &d); code != 200 || d.From != 1 || len(d.Word) == 0 {
 		t.Errorf("diff: status %d, %+v", code, d)
+	}
+	for _, c := range v.Checks {
+		if c.Code == verdict.Nonce && (c.Status != verdict.NotMade || c.Waived != "" || !c.Informal) {
+			t.Errorf("the nonce of a test: found %+v, wanted it not made, and waived by no policy: this one demands it", c)
+		}
+	}
+	// What is granted is part of what changes, and shown in words too.
+	var g PolicyDiff
+	narrow := s.policyFor(w, "max_instances = 2\ndns = [\"app.example.org\"]\n")
+	if code := s.admin("POST", "/v1/admin/policies/"+w.subject()+"/diff", PolicyPut{Policy: narrow}, &g); code != 200 {
+		t.Errorf("diff: status %d", code)
+	}
+	for _, want := range []string{"+ no secret is released", "- secrets are released on simulated:", "+ granted: to 2 Keeps at once", "+ granted: the DNS name app.example.org"} {
+		if !slices.ContainsFunc(g.Word, func(l string) bool { return strings.HasPrefix(l, want) }) {
+			t.Errorf("the words of the diff: found %q, wanted a line %q", g.Word, want)
+		}
 	}
 	plus, minus := 0, 0
 	for _, l := range d.Text {

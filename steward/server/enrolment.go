@@ -61,9 +61,10 @@ func (s *Server) account(r *http.Request, out enrol.Result) {
 		code = out.Problem.Code
 	}
 	if out.Verdict != nil {
-		note(r, slog.String("outcome", string(out.Verdict.Outcome)), slog.Bool("simulated", out.Verdict.Simulated))
-		if c := out.Verdict.Claims; c != nil {
+		note(r, slog.String("outcome", string(out.Verdict.Outcome)))
+		if c := out.Verdict.Claims; c != nil { // else nobody looked at the evidence
 			tee = c.TEE
+			note(r, slog.Bool("simulated", out.Verdict.Simulated))
 		}
 		if d := out.Verdict.Deciding(); len(d) > 0 {
 			note(r, slog.String("check", string(d[0].Code)), slog.String("check_status", string(d[0].Status)))

@@ -284,6 +284,30 @@ func TestSimulatedNeedsToBeAllowed(t *testing.T) { // T8
 			t.Errorf("found the hint %q: the policy does allow it", c.Hint)
 		}
 	}
+	strict := strings.Replace(s.policyFor(w, s.platforms()), "allow_simulated = true", "allow_simulated = false", 1)
+	if code := s.admin("PUT", "/v1/admin/policies/"+w.subject(), PolicyPut{Policy: strict}, nil); code != 200 {
+		t.Fatalf("the stricter policy: status %d", code)
+	}
+	_, _, p = s.keep(w).enrol()
+	if p == nil || failing(p) != verdict.SimulatedRoot {
+		t.Fatalf("found %+v, wanted refused by simulated-root", p)
+	}
+	for _, c := range p.Checks {
+		if c.Code == verdict.SimulatedRoot && !(strings.Contains(c.Hint, "neither does the policy") && strings.Contains(c.Hint, "without --allow-simulated")) {
+			t.Errorf("found the hint %q: both stand in the way", c.Hint)
+		}
+	}
+}
+
+// The log says nothing of evidence that nobody looked at.
+func TestLogOfWhatWasNotJudged(t *testing.T) {
+	s := newSteward(t)
+	if _, _, p := s.keep(newWorkload(secretConfig)).enrol(); p == nil || p.Code != "workload-unknown" {
+		t.Fatalf("found %+v, wanted workload-unknown", p)
+	}
+	if said := s.log.String(); !strings.Contains(said, `"code":"workload-unknown"`) || strings.Contains(said, `"simulated"`) {
+		t.Errorf("found the log %s, wanted it without whether the evidence is simulated", said)
+	}
 }
 
 func TestWidenedPolicyReleasesNoSecret(t *testing.T) { // T8
