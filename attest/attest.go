@@ -257,7 +257,8 @@ func supersede(made, more []verdict.Check) []verdict.Check {
 }
 
 func formFailure(err error) verdict.Check {
-	c := verdict.Fail(verdict.Form, strings.TrimPrefix(err.Error(), "evidence: "), "one piece of evidence of a known form")
+	found := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "evidence: "), "found ")
+	c := verdict.Fail(verdict.Form, found, "one piece of evidence of a known form")
 	if h, ok := err.(interface{ Hint() string }); ok {
 		c.Hint = h.Hint()
 	}

@@ -59,10 +59,18 @@ func (e *ModeError) Hint() string {
 // missing it makes a self-signed one with a new P-256 key.
 func OpenIdentity(dir string, now time.Time) (*Identity, error) {
 	cert, key := filepath.Join(dir, CertFile), filepath.Join(dir, KeyFile)
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+		return nil, fmt.Errorf("the identity: %s is a file, wanted a folder", dir)
+	}
 	made := absent(cert) && absent(key)
 	if made {
 		if err := makeIdentity(dir, now); err != nil {
 			return nil, fmt.Errorf("making an identity: %w", err)
+		}
+	}
+	for _, x := range []string{cert, key} {
+		if absent(x) {
+			return nil, fmt.Errorf("the identity in %s: %s is missing, and the other file is there: wanted both %s and %s, or neither", dir, x, CertFile, KeyFile)
 		}
 	}
 	st, err := os.Stat(key)

@@ -115,6 +115,10 @@ func Load(name string, f Flags) (*Workload, error) {
 		var total int
 		for _, p := range paths {
 			b, media, err := readLayer(root, p, MaxData-total)
+			var missing *ConfigError
+			if errors.As(err, &missing) && p.Path == w.Config.StewardCA && missing.Suggestion == "" {
+				missing.Suggestion = "steward_ca is the Steward's ca.pem: copy it from its state folder to beside the configuration"
+			}
 			if err != nil {
 				return nil, err
 			}

@@ -93,8 +93,12 @@ func (f *connectFlags) check(address string) (err error) {
 		return failHint(statusUsage, "donjon policy init --from-keep "+address+" writes one", errors.New("--policy is missing: what is demanded of the Keep"))
 	case f.listen != "" && f.stdio:
 		return usageError(errors.New("--listen and --stdio: wanted one of them"))
-	case f.timeout <= 0 || f.maxAge <= 0:
-		return usageError(errors.New("--timeout and --max-age: wanted a time above 0"))
+	case f.timeout <= 0:
+		return usageError(fmt.Errorf("--timeout: found %s, wanted a time above 0", f.timeout))
+	case f.maxAge <= 0:
+		return usageError(fmt.Errorf("--max-age: found %s, wanted a time above 0", f.maxAge))
+	case f.listen == "" && (f.share || f.shareIdentity):
+		return usageError(errors.New("--share and --share-identity belong to --listen"))
 	case f.most < 1:
 		return usageError(fmt.Errorf("--max-connections: found %d, wanted a number above 0", f.most))
 	case f.listen == "":
@@ -235,7 +239,10 @@ func (a *app) carry(ctx context.Context, f connectFlags, d *connect.Dialer) erro
 	l, err := f.place.Listen()
 	if err != nil {
 		hint := "is another connect running? --listen names another place"
-		if errors.Is(err, fs.ErrNotExist) {
+		switch {
+		case errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, fs.ErrPermission):
+			hint = "--listen names another place"
+		case errors.Is(err, fs.ErrNotExist):
 			hint = "the folder of the socket must be there: mkdir -p -m 700 FOLDER"
 		}
 		return failHint(statusFailed, hint, fmt.Errorf("--listen: %w", err))

@@ -56,6 +56,11 @@ func (a *app) policyInit(f policyInitFlags) error {
 	}
 	var refused *verdict.Error
 	if errors.As(err, &refused) {
+		for i, c := range refused.Verdict.Checks {
+			if c.Code == verdict.TrustedRoot && c.Status == verdict.Failed && refused.Verdict.Simulated {
+				refused.Verdict.Checks[i].Hint = c.Hint + ": --trust-root"
+			}
+		}
 		if f.asJSON {
 			if err := a.printJSON(refused.Verdict); err != nil {
 				return err

@@ -11,12 +11,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"os/user"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -69,6 +71,9 @@ func (f *stewardFlags) register(c *cobra.Command) {
 // stewardState is the state folder that was named, or this user's.
 func (a *app) stewardState(named string) (string, error) {
 	if named != "" {
+		if info, err := os.Stat(named); err == nil && !info.IsDir() {
+			return "", usageError(fmt.Errorf("--state: %s is a file, wanted a folder", named))
+		}
 		return named, nil
 	}
 	dir, err := a.stateDir()
@@ -129,6 +134,10 @@ func (f *stewardFlags) remote() (*steward, error) {
 	if err != nil {
 		return nil, err
 	}
+	text := strings.TrimSpace(string(token))
+	if !server.IsToken(text) {
+		return nil, fail(statusFailed, fmt.Errorf("--token-file %s: this is no administrator's token, which is one line, %s and hexadecimal digits", f.tokenFile, server.TokenPrefix))
+	}
 	pem, err := readAtMost(f.ca, 1<<20)
 	if err != nil {
 		return nil, err
@@ -139,7 +148,7 @@ func (f *stewardFlags) remote() (*steward, error) {
 	}
 	t := &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, VerifyConnection: stewardsOwn}, Proxy: nil}
 	return &steward{client: &http.Client{Transport: t, Timeout: 5 * time.Minute, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
-		base: "https://" + u.Host, token: strings.TrimSpace(string(token)), close: func() {}}, nil
+		base: "https://" + u.Host, token: text, close: func() {}}, nil
 }
 
 // stewardsOwn refuses a server whose certificate comes from elsewhere than the
@@ -187,7 +196,7 @@ func (s *steward) do(method, path string, body any, into any) error {
 	}
 	resp, err := s.client.Do(req)
 	if err != nil {
-		return fail(statusFailed, fmt.Errorf("asking the Steward: %w", err))
+		return unasked(s.base, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode >= 300 {
@@ -207,6 +216,29 @@ func (s *steward) do(method, path string, body any, into any) error {
 		}
 		return nil
 	}
+}
+
+// unasked says why there is no answer.
+func unasked(base string, err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	var dns *net.DNSError
+	var unknown x509.UnknownAuthorityError
+	var name x509.HostnameError
+	hint := ""
+	switch {
+	case errors.As(err, &dns):
+		hint = "is the name right?"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		hint = "does the Steward run, and does it answer there?"
+	case errors.As(err, &unknown):
+		hint = "--ca must be the ca.pem of this very Steward; it stands in its state folder"
+	case errors.As(err, &name):
+		hint = "serve --name gives the Steward's certificate another name"
+	}
+	return failHint(statusFailed, hint, fmt.Errorf("asking the Steward at %s: %w", base, err))
 }
 
 func problemError(resp *http.Response) error {

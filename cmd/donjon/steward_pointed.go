@@ -104,6 +104,9 @@ func nameWorkload(name string, f workload.Flags, dirs []string) (namedWorkload, 
 	if b, err := hex.DecodeString(text); err == nil && len(b) == 32 && notThere(name) {
 		return namedWorkload{subject: "sha256:" + hex.EncodeToString(b)}, nil
 	}
+	if strings.HasPrefix(name, "sha256:") && notThere(name) {
+		return namedWorkload{}, usageError(fmt.Errorf("found %q, wanted 64 hexadecimal digits behind sha256:", name))
+	}
 	var err error
 	if f.HostDirs, err = guestDirs(dirs); err != nil {
 		return namedWorkload{}, err

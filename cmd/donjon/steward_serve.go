@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/donjon-tee/donjon/steward/authority"
 	"github.com/donjon-tee/donjon/steward/enrol"
 	"github.com/donjon-tee/donjon/steward/store"
 )
@@ -90,9 +92,20 @@ func (a *app) stewardServe(c *cobra.Command, f serveFlags) error {
 	if err != nil {
 		return err
 	}
-	host, _, err := net.SplitHostPort(f.listen)
+	host, port, err := net.SplitHostPort(f.listen)
 	if err != nil {
 		return usageError(fmt.Errorf("--listen: found %q, wanted ADDRESS:PORT", f.listen))
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return usageError(fmt.Errorf("--listen: found %q, wanted a port from 0 to 65535", f.listen))
+	}
+	if f.grace < 0 {
+		return usageError(fmt.Errorf("--grace: found %s, wanted no time below 0", f.grace))
+	}
+	if f.trustDomain != "" {
+		if err := authority.CheckTrustDomain(f.trustDomain); err != nil {
+			return usageError(fmt.Errorf("--trust-domain: %w", err))
+		}
 	}
 	run := serving{Listen: f.listen, Names: ownNames(f.names, host), AllowSimulated: f.allowSimulated, TrustDomain: f.trustDomain, Database: f.database}
 	rules, err := f.enarxRules()
@@ -109,7 +122,13 @@ func (a *app) stewardServe(c *cobra.Command, f serveFlags) error {
 	// The port first: a second server on the state would change what the others read.
 	l, err := net.Listen("tcp", f.listen)
 	if err != nil {
-		return failHint(statusFailed, "is another server running there? --listen names another port", err)
+		hint := "--listen names an address of this machine"
+		if errors.Is(err, unix.EADDRINUSE) {
+			hint = "is another server running there? --listen names another port"
+		} else if errors.Is(err, unix.EACCES) {
+			hint = "ports below 1024 are for root: --listen names another"
+		}
+		return failHint(statusFailed, hint, err)
 	}
 	defer l.Close()
 	run.Listen = l.Addr().String()
@@ -160,7 +179,7 @@ func (a *app) stewardServe(c *cobra.Command, f serveFlags) error {
 		}
 	}
 	if first {
-		a.nextCommands(dir, run.Listen)
+		a.nextCommands(dir, run)
 	}
 	if st.sealedFirst {
 		a.recoveryHint(dir)
@@ -217,7 +236,8 @@ func (a *app) sealedElsewhere(ctx context.Context, st *state) error {
 }
 
 // nextCommands are printed at the first start.
-func (a *app) nextCommands(dir, listen string) {
+func (a *app) nextCommands(dir string, run serving) {
+	listen := run.Listen
 	state := ""
 	if def, err := a.stewardState(""); err != nil || def != dir {
 		state = " --state " + shellWord(dir)
@@ -227,6 +247,10 @@ func (a *app) nextCommands(dir, listen string) {
 			listen = net.JoinHostPort("localhost", port) // which its certificate has
 		}
 	}
+	tee, simulated := " --tee sim", ""
+	if !run.AllowSimulated {
+		tee, simulated = "", "For development on a machine without a TEE start it with --allow-simulated: sim and vm Keeps are refused now.\n"
+	}
 	fmt.Fprintf(a.stderr, `
 A new Steward: its roots are in %[1]s, the administrator's token is in %[2]s.
 Copy %[1]s beside a workload's Donjon.toml, and name the Steward in it:
@@ -235,9 +259,9 @@ Copy %[1]s beside a workload's Donjon.toml, and name the Steward in it:
 Then:
     donjon steward workload allow%[4]s app/
     printf s3cret | donjon steward secret set%[4]s --workload app/ db-password
-    donjon run --tee sim app/
-
-`, printable(filepath.Join(dir, stewardCA)), printable(filepath.Join(dir, stewardToken)), listen, printable(state))
+    donjon run%[5]s app/
+%[6]s
+`, printable(filepath.Join(dir, stewardCA)), printable(filepath.Join(dir, stewardToken)), listen, printable(state), tee, simulated)
 }
 
 // shellWord quotes what a shell would take apart.

@@ -102,6 +102,11 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 	} else if err := s.keysGone(); err != nil {
 		return nil, err
 	}
+	if info, err := os.Stat(dir); err == nil && info.Mode().Perm()&0o002 != 0 {
+		// They could put other keys and settings in the place of these.
+		return nil, failHint(statusFailed, "chmod 700 "+dir+", and look at what is in it: anybody may have put it there",
+			fmt.Errorf("the state folder %s: found the mode %04o: everybody can write in it", dir, info.Mode().Perm()))
+	}
 	if o.serving != nil {
 		s.serving = *o.serving
 	} else if err := s.readServing(); err != nil {
@@ -219,7 +224,7 @@ func (s *state) readServing() error {
 		return nil
 	}
 	if err != nil {
-		return fail(statusFailed, err)
+		return folderError(s.dir, err)
 	}
 	if err := json.Unmarshal(b, &s.serving); err != nil {
 		return failHint(statusFailed, "donjon steward serve writes it anew", fmt.Errorf("%s: %w", s.path(stewardServing), err))

@@ -67,7 +67,7 @@ exit status: 0 done, 1 failed, 2 wrong usage, 126 not a workload, 127 not found.
 	c.Flags().BoolVar(&f.allowSimulated, "allow-simulated", false, "write allow_simulated into the policy (default: where the Steward was started with it)")
 	c.Flags().StringSliceVar(&f.dns, "dns", nil, "DNS `NAME` in the certificate (repeatable)")
 	c.Flags().StringSliceVar(&f.platforms, "platforms", nil, "machines that secrets are released to: any, chip:ID, vlek:CSP, sgx:ID, simulated:ROOT (default: the simulated root)")
-	c.Flags().IntVar(&f.maxInstances, "max-instances", 0, "how many Keeps may hold a certificate at once (default: any `NUMBER`)")
+	c.Flags().IntVar(&f.maxInstances, "max-instances", 0, "`NUMBER` of Keeps that may hold a certificate at once (default: any)")
 	c.Flags().StringVar(&f.validity, "validity", "", "of the certificate, a `TIME` such as 1h or 7d (default 24h)")
 	c.Flags().StringVar(&f.policy, "policy", "", "take this policy instead of making one, a `FILE`")
 	c.Flags().StringVar(&f.keepProgram, "keep", "", "the donjon-keep to measure, `FILE` (default: beside donjon)")
@@ -78,6 +78,9 @@ func (a *app) workloadAllow(c *cobra.Command, f allowFlags, args []string) error
 	w, err := f.named(c, args)
 	if err != nil {
 		return err
+	}
+	if c.Flags().Changed("max-instances") && f.maxInstances < 1 {
+		return usageError(fmt.Errorf("--max-instances: found %d, wanted a number above 0; to admit none: donjon steward workload remove", f.maxInstances))
 	}
 	switch {
 	case f.signer != "" && f.policy == "" && !c.Flags().Changed("min-version"):

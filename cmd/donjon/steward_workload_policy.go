@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"strconv"
@@ -70,9 +69,6 @@ func (a *app) allowPolicy(c *cobra.Command, f *allowFlags, w namedWorkload, sett
 	admit := simulated && (settings.AllowSimulated || f.allowSimulated)
 	if simulated && !admit {
 		a.note("the Steward was started without --allow-simulated: this policy refuses the simulated Keeps that it names")
-	}
-	if f.maxInstances < 0 {
-		return "", usageError(errors.New("--max-instances: found a number below 0"))
 	}
 	platforms := f.platforms
 	if platforms == nil && simulated && len(f.measurement) == 0 {

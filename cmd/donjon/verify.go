@@ -263,6 +263,9 @@ func readAtMost(name string, most int64) ([]byte, error) {
 		return nil, notFound(name, err)
 	}
 	defer file.Close()
+	if info, err := file.Stat(); err == nil && info.IsDir() {
+		return nil, fail(statusFailed, fmt.Errorf("%s is a folder, wanted a file", name))
+	}
 	b, err := io.ReadAll(io.LimitReader(file, most+1))
 	if err != nil {
 		return nil, fail(statusFailed, fmt.Errorf("reading %s: %w", name, err))

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"math/big"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -140,6 +141,15 @@ func CheckKey(key crypto.PublicKey) error {
 		return nil
 	}
 	return fmt.Errorf("authority: found a key of type %T, wanted ECDSA on P-256 or P-384, or Ed25519", key)
+}
+
+// CheckTrustDomain looks at the name of a trust domain: 1 to 255 lower-case letters,
+// digits, dots, hyphens and underscores (SPIFFE ID specification, 2.1 and 2.3).
+func CheckTrustDomain(name string) error {
+	if name == "" || len(name) > 255 || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789.-_") != "" {
+		return fmt.Errorf("found %q, wanted 1 to 255 lower-case letters, digits, dots, hyphens and underscores", name)
+	}
+	return nil
 }
 
 // SPIFFE is the default SPIFFE ID of a workload: its trust domain and digest

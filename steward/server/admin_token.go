@@ -6,11 +6,22 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/donjon-tee/donjon/steward/enrol"
 	"github.com/donjon-tee/donjon/steward/store"
 )
+
+// TokenPrefix begins an administrator's token; 64 hexadecimal digits follow.
+const TokenPrefix = "donjon-steward-"
+
+// IsToken says whether a text has the form of a token.
+func IsToken(text string) bool {
+	rest, ok := strings.CutPrefix(text, TokenPrefix)
+	b, err := hex.DecodeString(rest)
+	return ok && err == nil && len(b) == 32
+}
 
 // NewToken makes an administrator's token: its text, which is shown once, and what
 // the store keeps.
@@ -19,7 +30,7 @@ func NewToken(name string, scopes []store.Scope, expires time.Time) (text string
 	rand.Read(b)
 	id := make([]byte, 4)
 	rand.Read(id)
-	text = "donjon-steward-" + hex.EncodeToString(b)
+	text = TokenPrefix + hex.EncodeToString(b)
 	return text, store.Token{ID: hex.EncodeToString(id), Name: name, Hash: TokenHash(text), Scopes: scopes, Expires: expires}
 }
 
