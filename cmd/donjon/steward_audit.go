@@ -113,6 +113,9 @@ beside it agree, and MACs could not be checked.`,
 					return err
 				}
 				keys = []string{filepath.Join(dir, stewardAuditKey)}
+				if notThere(keys[0]) {
+					return failHint(statusFailed, "--state names the Steward's folder, --key a copy of its audit-key.pem", fmt.Errorf("%s: not found", keys[0]))
+				}
 			}
 			for _, k := range keys {
 				key, err := readPublicKey(k)
