@@ -9,6 +9,7 @@ import (
 	"encoding/asn1"
 	"errors"
 	"net"
+	"os"
 	"slices"
 	"strconv"
 	"time"
@@ -96,6 +97,13 @@ func marked(c *x509.Certificate) bool {
 	return n == 1 && ok
 }
 
+// lateHint is for a Steward that does not answer in time.
+const lateHint = "a connection to it there is, and no answer in time: is it overloaded or stopped, or does something in between hold the connection?"
+
+func late(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
+}
+
 // handshakeError says what to do about a handshake that failed. That the server is
 // somebody else is a refusal; a connection that breaks is not.
 func handshakeError(err error) *enrolError {
@@ -112,6 +120,8 @@ func handshakeError(err error) *enrolError {
 	case errors.As(err, &name):
 		e.refused = true
 		e.hint = "the Steward's certificate is for other names than the one in steward"
+	case late(err):
+		e.hint = lateHint
 	}
 	return e
 }

@@ -198,7 +198,11 @@ func (w *warden) about(err error) error {
 		out.what = w.cfg.Steward + ": " + e.what
 		return &out
 	}
-	return &enrolError{what: w.cfg.Steward, err: err}
+	out := &enrolError{what: w.cfg.Steward, err: err}
+	if late(err) {
+		out.hint = lateHint
+	}
+	return out
 }
 
 // askChallenge gets a challenge, 32 to 64 bytes.
