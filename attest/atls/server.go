@@ -33,7 +33,7 @@ func (s *Server) TLS(of *tls.Config) *tls.Config {
 	c := of.Clone()
 	c.MinVersion, c.MaxVersion, c.NextProtos, c.SessionTicketsDisabled = tls.VersionTLS13, 0, []string{Protocol}, true
 	c.GetConfigForClient = nil
-	c.DynamicRecordSizingDisabled = true // evidence in one record
+	c.DynamicRecordSizingDisabled = true                          // evidence in one record
 	if s.Peer != nil && c.ClientAuth < tls.RequireAnyClientCert { // the evidence binds its key, and says who it is
 		c.ClientAuth = tls.RequireAnyClientCert
 	}

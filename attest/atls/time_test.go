@@ -124,7 +124,9 @@ func TestAgeLimit(t *testing.T) {
 			client := base
 			client.MaxAge, client.Judge = x.given, looksAway // the bubble's clock is before the certificates
 			var srv *Conn
-			go func() { srv, _ = server.Attest(context.Background(), tls.Server(&uncut{Conn: far}, server.TLS(k.tls()))) }()
+			go func() {
+				srv, _ = server.Attest(context.Background(), tls.Server(&uncut{Conn: far}, server.TLS(k.tls())))
+			}()
 			c, err := client.Client(context.Background(), near)
 			if err != nil {
 				t.Fatal(err)

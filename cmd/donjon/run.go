@@ -78,6 +78,19 @@ func workloadFailure(err error) error {
 	return fail(statusWorkload, err)
 }
 
+// loadModule loads a workload whose digest is to be believed in later: what can be no
+// workload gets no signature and no policy.
+func loadModule(name string, f workload.Flags) (*workload.Workload, error) {
+	w, err := workload.Load(name, f)
+	if err != nil {
+		return nil, workloadFailure(err)
+	}
+	if err := w.CheckModule(); err != nil {
+		return nil, fail(statusWorkload, fmt.Errorf("%s: %w", name, err))
+	}
+	return w, nil
+}
+
 func (a *app) runWorkload(f runFlags, name string, args []string, end *ending) error {
 	p, wf, err := f.parse()
 	if err != nil {

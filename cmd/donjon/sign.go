@@ -7,13 +7,11 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/donjon-tee/donjon/workload"
 	"github.com/donjon-tee/donjon/workload/signature"
@@ -103,24 +101,9 @@ func (a *app) newSigningKey(c *cobra.Command, f signFlags, args []string) error 
 
 // readSigningKey reads a private key that its owner alone can read.
 func readSigningKey(name string) (crypto.Signer, error) {
-	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0) // a named pipe would wait for its writer
+	b, err := readPrivate(name, 16<<10)
 	if err != nil {
-		return nil, fail(statusFailed, err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fail(statusFailed, err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fail(statusFailed, fmt.Errorf("%s is no regular file", name))
-	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, failHint(statusFailed, "chmod 600 "+name+"; whoever has read it signs as you", fmt.Errorf("%s: found the mode %04o, wanted 0600: others may read the key", name, mode))
-	}
-	b, err := io.ReadAll(io.LimitReader(f, 16<<10+1)) // ParsePrivateKey refuses more
-	if err != nil {
-		return nil, fail(statusFailed, err)
+		return nil, err
 	}
 	defer clear(b)
 	key, err := signature.ParsePrivateKey(b)
@@ -143,11 +126,7 @@ func (a *app) sign(f signFlags, name string, args []string) error {
 		return err
 	}
 	load := func() (*workload.Workload, error) {
-		w, err := workload.Load(name, measured)
-		if err != nil {
-			return nil, workloadFailure(err)
-		}
-		return w, nil
+		return loadModule(name, measured)
 	}
 	w, err := load()
 	if err != nil {

@@ -49,3 +49,35 @@ func TestSignInsideItsData(t *testing.T) {
 		t.Errorf("found %q, %v, wanted %q", after, err, before)
 	}
 }
+
+// What can be no workload gets no signature and no policy.
+func TestOnlyModules(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	dir := writeFiles(t, map[string]string{"text.wasm": "hello\n", "empty": "", "cut": "\x00asm\x01", "component.wasm": "\x00asm\x0d\x00\x01\x00"})
+	folder := writeFiles(t, map[string]string{"main.wasm": "hello\n", "Donjon.toml": ""})
+	key := filepath.Join(dir, "key")
+	if status, _, errs := command(t, "sign", "--new-key", key); status != 0 {
+		t.Fatal(errs)
+	}
+	for _, c := range []struct{ file, want string }{
+		{filepath.Join(dir, "text.wasm"), "no WebAssembly module"}, {folder, "no WebAssembly module"},
+		{filepath.Join(dir, "empty"), "empty"}, {filepath.Join(dir, "cut"), "cut short"}, {filepath.Join(dir, "component.wasm"), "component"},
+	} {
+		for _, args := range [][]string{
+			{"sign", "--key", key, "--name", "n", "--version", "1"},
+			{"steward", "workload", "allow", "--state", filepath.Join(dir, "S")},
+			{"steward", "policy", "show", "--state", filepath.Join(dir, "S")},
+		} {
+			status, _, errs := command(t, append(args, c.file)...)
+			if status != statusWorkload || !strings.Contains(errs, c.file+": ") || !strings.Contains(errs, c.want) || !strings.Contains(errs, "hint: ") {
+				t.Errorf("%s of %s: found status %d, %q, wanted %d and %q", args[0], c.file, status, errs, statusWorkload, c.want)
+			}
+		}
+		if found, _ := filepath.Glob(c.file + "*sig"); len(found) > 0 {
+			t.Errorf("found the signature %v", found)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(folder, "Donjon.sig")); err == nil {
+		t.Error("the folder has a signature")
+	}
+}

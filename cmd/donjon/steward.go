@@ -54,6 +54,7 @@ func group(use, short string, verbs ...*cobra.Command) *cobra.Command {
 type stewardFlags struct {
 	state, server, tokenFile, ca string
 	asJSON                       bool
+	unsealed                     bool // of a state folder: stateOptions.unsealed
 }
 
 func (f *stewardFlags) register(c *cobra.Command) {
@@ -97,7 +98,7 @@ func (a *app) askSteward(f *stewardFlags) (*steward, error) {
 	if err != nil {
 		return nil, err
 	}
-	st, err := a.openState(context.Background(), dir, stateOptions{})
+	st, err := a.openState(context.Background(), dir, stateOptions{unsealed: f.unsealed})
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +125,7 @@ func (f *stewardFlags) remote() (*steward, error) {
 	if f.tokenFile == "" || f.ca == "" {
 		return nil, usageError(errors.New("--server needs --token-file FILE and --ca FILE"))
 	}
-	token, err := readAtMost(f.tokenFile, 4096)
+	token, err := readPrivate(f.tokenFile, 4096)
 	if err != nil {
 		return nil, err
 	}

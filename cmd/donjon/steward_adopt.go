@@ -28,7 +28,7 @@ func newStewardAdopt(a *app) *cobra.Command {
 adopt lists those that have none: a database from an earlier release has them, and so
 does one that somebody wrote into. With --yes it authenticates the rows that the audit
 log knows as they are, and leaves the others. Look at the list first, and at when a
-token ends, which the log does not say.
+token ends, which the log of an earlier release does not say.
 
 Whoever writes the database can add to the log. So a row counts whose record is covered
 by a signed head: those of --head, kept elsewhere (audit head gives one), or without

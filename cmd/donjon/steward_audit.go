@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/donjon-tee/donjon/attest/verdict"
 	"github.com/donjon-tee/donjon/steward/audit"
 	"github.com/donjon-tee/donjon/steward/server"
 	"github.com/donjon-tee/donjon/steward/store"
@@ -86,13 +87,18 @@ func newAuditVerify(a *app) *cobra.Command {
 		Short: "check that no record of the log was changed, removed or added",
 		Long: `verify reads an EXPORT (audit export; - is stdin), or without one the log of the
 state folder, and checks the chain of every record and the signed heads, and of a state
-folder also that its decisions, policies, secrets and tokens are those of the log. A head kept
-elsewhere (audit head; certificates, tokens and refusals carry one) finds a log that
-was cut or made anew.
+folder also that its decisions, policies, secrets and tokens are those of the log, and
+that the MACs of policies and tokens hold. A head kept elsewhere (audit head;
+certificates, tokens and refusals carry one) finds a log that was cut or made anew.
 
-exit status: 0 it holds, 1 it does not, 2 wrong usage.`,
+Where sealing keys are gone or cannot be used, the MACs that they made cannot be
+checked. The rest is, and the status is then 12.
+
+exit status: 0 all of it holds, 1 it does not, 2 wrong usage, 12 the log and what is
+beside it agree, and MACs could not be checked.`,
 		Args: usageArgs(cobra.MaximumNArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
+			f.unsealed = true // an export needs no sealing key
 			o := audit.Options{Unsigned: unsigned}
 			for _, h := range heads {
 				head, err := audit.ParseHeadText(h)
@@ -129,16 +135,26 @@ exit status: 0 it holds, 1 it does not, 2 wrong usage.`,
 			if err != nil {
 				return failHint(statusFailed, "the log is not what the Steward wrote: keep the export and the heads, and ask who could write the database", err)
 			}
+			var rows *rowsReport
+			var cannotTell error
 			if len(args) == 0 && f.server == "" {
-				if err := a.auditRows(&f); err != nil {
+				if rows, cannotTell, err = a.auditRows(&f); err != nil {
 					return err
 				}
 			}
 			if f.asJSON {
-				return a.printJSON(report)
+				if err := a.printJSON(auditReport{report, rows}); err != nil {
+					return err
+				}
+				return cannotTell
 			}
 			fmt.Fprintf(a.stdout, "✔ the log holds: %d records, %d under a signed head, %d given heads agree, the last of %s\n",
 				report.Records, report.Signed, report.Given, report.Last.Format(time.RFC3339))
+			if rows != nil && cannotTell == nil {
+				fmt.Fprintln(a.stdout, "rows         as the log says; the MACs of policies and tokens hold")
+			} else if rows != nil {
+				fmt.Fprintf(a.stdout, "rows         as the log says; NOT CHECKED: the MACs of %d policies and %d tokens\n", rows.PoliciesNotMade, rows.TokensNotMade)
+			}
 			if report.Purges > 0 {
 				fmt.Fprintf(a.stdout, "purged       %d decisions up to record %d, in %d signed purges, the last %s by %s: %s\n",
 					report.Purged, report.PurgedTo, report.Purges, report.LastPurge.Format(time.RFC3339), oneLine(report.PurgedBy), oneLine(report.PurgedText))
@@ -146,7 +162,7 @@ exit status: 0 it holds, 1 it does not, 2 wrong usage.`,
 			if report.Backwards > 0 {
 				a.note("%d records are dated before the one before them: a clock was set back, or those of replicas differ", report.Backwards)
 			}
-			return nil
+			return cannotTell
 		},
 	}
 	f.register(c)
@@ -156,29 +172,53 @@ exit status: 0 it holds, 1 it does not, 2 wrong usage.`,
 	return c
 }
 
-// auditRows holds what the database has beside the log against the log.
-func (a *app) auditRows(f *stewardFlags) error {
+// auditReport is what verify says in JSON.
+type auditReport struct {
+	*audit.Report
+	Rows *rowsReport `json:",omitempty"` // of a state folder
+}
+
+// rowsReport says how what stands beside the log was held against it.
+type rowsReport struct {
+	Log             verdict.Status // the rows are as the log says
+	MACs            verdict.Status // of policies and tokens
+	PoliciesNotMade int            // versions whose MAC could not be checked
+	TokensNotMade   int
+	Why             string `json:",omitempty"`
+}
+
+// auditRows holds what the database has beside the log against the log. cannotTell says
+// that it agrees, and that MACs could not be checked.
+func (a *app) auditRows(f *stewardFlags) (rows *rowsReport, cannotTell, err error) {
 	dir, err := a.stewardState(f.state)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	ctx := context.Background()
-	st, err := a.openState(ctx, dir, stateOptions{})
+	st, err := a.openState(ctx, dir, stateOptions{unsealed: true})
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	defer st.close()
+	rows = &rowsReport{Log: verdict.Passed, MACs: verdict.Passed}
+	var not *store.NotMade
 	err = store.Agree(ctx, st.store)
-	if errors.Is(err, store.ErrUnavailable) {
-		return st.databaseError(err)
+	switch {
+	case err == nil:
+		return rows, nil, nil
+	case errors.As(err, &not):
+		hint := "such rows grant nothing, and cannot be told from forged ones: where no sealing key was lost, ask who could write the database. Where one was, put back a copy of it, or write the policies anew and make new tokens; the rows before stay, and this status with them"
+		if st.noRing != nil {
+			err, hint = fmt.Errorf("%w: %w", not, st.noRing), hintOf(st.noRing)
+		}
+		rows.MACs, rows.PoliciesNotMade, rows.TokensNotMade, rows.Why = verdict.NotMade, not.Policies, not.Tokens, err.Error()
+		return rows, failHint(statusCannotTell, hint, fmt.Errorf("cannot tell: the log stands, and the database is as it says; %w", err)), nil
+	case errors.Is(err, store.ErrUnavailable):
+		return nil, nil, st.databaseError(err)
+	case errors.Is(err, store.ErrUnproven):
+		return nil, nil, failHint(statusFailed, "the log stands; a database or a backup from an earlier release has such rows, and they grant nothing until then", err)
 	}
-	if errors.Is(err, store.ErrUnproven) {
-		return failHint(statusFailed, "the log stands; a database or a backup from an earlier release has such rows, and they grant nothing until then", err)
-	}
-	if err != nil {
-		return failHint(statusFailed, "the log stands, and the database was changed beside it: ask who could write it", err)
-	}
-	return nil
+	return nil, nil, failHint(statusFailed, "the log stands, and the database was changed beside it: ask who could write it", err)
 }
 
 // auditInput is a file, or the log as it is exported now.

@@ -54,7 +54,12 @@ func (a *app) silicon() (*silicon.Silicon, error) {
 
 // useSealer starts a Keep of the sealer, lets use ask it, and ends it.
 func (a *app) useSealer(ctx context.Context, tee string, use func(sealing.SealerKeep) error) error {
-	program, err := a.keepProgram("")
+	return a.useSealerOf(ctx, "", tee, use)
+}
+
+// useSealerOf is useSealer with the donjon-keep named; "": this release's.
+func (a *app) useSealerOf(ctx context.Context, named, tee string, use func(sealing.SealerKeep) error) error {
+	program, err := a.keepProgram(named)
 	if err != nil {
 		return err
 	}

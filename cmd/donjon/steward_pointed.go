@@ -3,12 +3,16 @@
 package main
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/donjon-tee/donjon/steward/enrol"
+	"github.com/donjon-tee/donjon/workload"
 	"github.com/donjon-tee/donjon/workload/signature"
 )
 
@@ -82,4 +86,35 @@ func pointer(subject string) string {
 		return "--signer " + signer + " --name " + name
 	}
 	return "--workload " + subject
+}
+
+// namedWorkload is a workload as an argument says it: loaded, a digest alone, or what a
+// signer signs under a name.
+type namedWorkload struct {
+	subject  string // sha256:<digest>, or signer:<key id>/<name>
+	signer   signature.KeyID
+	name     string
+	manifest []byte
+	config   *workload.Config
+}
+
+// nameWorkload takes a digest or loads a workload with the flags that are measured.
+func nameWorkload(name string, f workload.Flags, dirs []string) (namedWorkload, error) {
+	text := strings.TrimPrefix(name, "sha256:")
+	if b, err := hex.DecodeString(text); err == nil && len(b) == 32 && notThere(name) {
+		return namedWorkload{subject: "sha256:" + hex.EncodeToString(b)}, nil
+	}
+	var err error
+	if f.HostDirs, err = guestDirs(dirs); err != nil {
+		return namedWorkload{}, err
+	}
+	w, err := loadModule(name, f)
+	if err != nil {
+		return namedWorkload{}, err
+	}
+	abs, err := filepath.Abs(name)
+	if err != nil {
+		abs = name
+	}
+	return namedWorkload{subject: w.Digest.String(), name: filepath.Base(abs), manifest: w.Manifest, config: w.Config}, nil
 }

@@ -33,7 +33,8 @@ A server that runs on the state folder takes the keys up within 10 seconds.
 
 With --sealing-key and --sealing KIND the new sealing key is protected in another way
 than those before, which are read once more. Servers must have ended, and start again
-with the same settings in steward.toml or their flags.`,
+with the same settings in steward.toml or their flags. From the Keep of an earlier
+donjon-keep into that of this release they move with --sealing-old-keep.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if finish && challenge || finish && sealingKey || challenge && sealingKey {
@@ -44,6 +45,9 @@ with the same settings in steward.toml or their flags.`,
 				return err
 			}
 			var move *sealingSettings
+			if c.Flags().Changed("sealing-old-keep") && !to.given(c) {
+				return usageError(errors.New("--sealing-old-keep belongs to --sealing KIND: where the keys move to"))
+			}
 			if to.given(c) {
 				if !sealingKey {
 					return usageError(errors.New("--sealing and what belongs to it belong to --sealing-key"))
@@ -60,7 +64,7 @@ with the same settings in steward.toml or their flags.`,
 			}
 			defer st.close()
 			if move != nil {
-				unlock, err := a.alone(dir, st.serving.Database)
+				unlock, err := a.alone(ctx, dir, st.serving.Database)
 				if err != nil {
 					return err
 				}
@@ -105,6 +109,7 @@ with the same settings in steward.toml or their flags.`,
 	c.Flags().BoolVar(&challenge, "challenge-key", false, "make a new challenge key: challenges that are on their way are refused")
 	c.Flags().BoolVar(&sealingKey, "sealing-key", false, "make a new sealing key and seal every secret under it")
 	to.register(c)
+	c.Flags().StringVar(&to.oldKeep, "sealing-old-keep", "", "the donjon-keep that the keys before open in, a `FILE` (default: this release's)")
 	return c
 }
 

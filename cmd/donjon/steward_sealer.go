@@ -42,7 +42,10 @@ type ringGuard struct{ *sealing.Ring }
 // Verify implements store.Guard.
 func (r ringGuard) Verify(message []byte, keyID string, sum []byte) error {
 	err := r.VerifyMAC(message, keyID, sum)
-	if errors.Is(err, sealing.ErrMAC) || errors.Is(err, sealing.ErrKeyUnknown) {
+	if errors.Is(err, sealing.ErrKeyUnknown) {
+		return fmt.Errorf("%w: %w: %w", store.ErrTampered, store.ErrKeyGone, err)
+	}
+	if errors.Is(err, sealing.ErrMAC) {
 		return fmt.Errorf("%w: %w", store.ErrTampered, err)
 	}
 	return err

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/donjon-tee/donjon/keyring/p11"
+	"github.com/donjon-tee/donjon/keyring/private"
 	"github.com/donjon-tee/donjon/steward/sealing"
 )
 
@@ -30,6 +31,7 @@ type sealingSettings struct {
 	// AllowSimulated lets the Keep's processor be simulated.
 	AllowSimulated bool `json:"allow_simulated,omitempty"`
 
+	oldKeep string // of a move: the donjon-keep that opens the keys before
 	create  bool
 	pinFlag bool // PINFile was said on the command line
 }
@@ -189,11 +191,8 @@ func (a *app) passphraseOf(variable string) ([]byte, error) {
 }
 
 func passphraseIn(file string) ([]byte, error) {
-	b, err := readAtMost(file, 4096)
-	if err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(b, []byte("\n")), nil
+	b, err := readPrivate(file, 4096)
+	return bytes.TrimSuffix(b, []byte("\n")), err
 }
 
 // pinFrom reads the PIN from a descriptor that whoever started this program left open.
@@ -236,6 +235,8 @@ func sealingError(err error, dir string) error {
 		hint = "--sealing-pin-file, pin_file in [sealing], or " + pinVariable + " names the file that holds it"
 	case errors.Is(err, p11.ErrPINBlocked):
 		hint = "log in with the token's own tool, which sets the count back, or unblock it there"
+	case errors.Is(err, private.ErrExposed):
+		hint = "chmod 600 that file, and think of who may have read it"
 	case errors.Is(err, sealing.ErrPIN):
 		hint = "put the right PIN in place; if " + filepath.Join(dir, sealing.PINRefused) + " is there, remove it then: no PIN is tried before"
 	case errors.Is(err, p11.ErrNoKey):

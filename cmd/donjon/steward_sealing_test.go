@@ -219,3 +219,39 @@ func TestSealingFlagsAndFile(t *testing.T) {
 		}
 	}
 }
+
+// Passphrases and tokens that others can read are refused, as PINs and keys are.
+func TestSecretsOthersRead(t *testing.T) {
+	dir := t.TempDir()
+	words := filepath.Join(dir, "words")
+	if err := errors.Join(os.WriteFile(words, []byte("correct horse battery\n"), 0o600), os.Chmod(words, 0o640)); err != nil {
+		t.Fatal(err)
+	}
+	open := func(want bool) {
+		t.Helper()
+		for _, variable := range []string{passphraseVariable, keepVariable} {
+			a, _ := testApp()
+			a.getenv = func(name string) string { return map[string]string{variable: words}[name] }
+			s := &sealingSettings{Kind: sealing.KindPassphrase}
+			if variable == keepVariable {
+				s = &sealingSettings{Kind: sealing.KindKeep, TEE: "sim"}
+			}
+			if c, err := a.sealingConfig(s, dir); (err == nil) != want || want && string(c.Passphrase) != "correct horse battery" || !want && !strings.Contains(err.Error(), "others may read it: found the mode 0640") {
+				t.Errorf("%s: found %q, %v", variable, c.Passphrase, err)
+			}
+		}
+		ca := filepath.Join(dir, "none")
+		_, err := (&stewardFlags{server: "https://localhost:1", tokenFile: words, ca: ca}).remote()
+		if refused := err != nil && strings.Contains(err.Error(), "others may read it"); refused == want {
+			t.Errorf("the token: found %v", err)
+		}
+	}
+	open(false)
+	if status, _, errs := command(t, "steward", "sealing", "copy", "--state", dir, "--passphrase-file", words, filepath.Join(dir, "copy")); status != statusFailed || !strings.Contains(errs, "hint: chmod 600 "+words) {
+		t.Errorf("found status %d, %q", status, errs)
+	}
+	if err := os.Chmod(words, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	open(true)
+}

@@ -104,6 +104,8 @@ func (a *app) stewardServe(c *cobra.Command, f serveFlags) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
 	// The port first: a second server on the state would change what the others read.
 	l, err := net.Listen("tcp", f.listen)
 	if err != nil {
@@ -111,7 +113,7 @@ func (a *app) stewardServe(c *cobra.Command, f serveFlags) error {
 	}
 	defer l.Close()
 	run.Listen = l.Addr().String()
-	unlock, err := a.alone(dir, run.Database)
+	unlock, err := a.claim(ctx, dir, run.Database, log, end) // before the keys are read
 	if err != nil {
 		return err
 	}
@@ -169,32 +171,12 @@ func (a *app) stewardServe(c *cobra.Command, f serveFlags) error {
 	if err != nil {
 		return fail(statusFailed, err)
 	}
+	var moved *failure
+	if errors.As(context.Cause(ctx), &moved) {
+		return moved
+	}
 	a.note("the Steward ended")
 	return nil
-}
-
-// alone keeps a second server off a state folder with a database of its own: it would
-// change what the other verbs read of the first (serving.json), --allow-simulated too.
-// The lock goes with the process, however that ends.
-func (a *app) alone(dir, database string) (unlock func(), err error) {
-	if database != "" {
-		return func() {}, nil
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, folderError(dir, err)
-	}
-	f, err := os.OpenFile(filepath.Join(dir, stewardLock), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, folderError(dir, err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		_ = f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, failHint(statusFailed, "end it first, or name another --state; many servers share a PostgreSQL (--database)", fmt.Errorf("another server runs on %s", dir))
-		}
-		return nil, fail(statusFailed, fmt.Errorf("locking %s: %w", f.Name(), err))
-	}
-	return func() { _ = f.Close() }, nil
 }
 
 // noCores keeps keys and secrets out of core dumps, and other processes of this user

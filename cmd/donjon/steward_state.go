@@ -60,6 +60,9 @@ type stateOptions struct {
 	serving *serving         // nil: as serve was last started
 	sealing *sealingSettings // nil: as in serving
 	move    *sealingSettings // to these, from those; nil: no move
+	// unsealed goes on where the sealing keys cannot be used, with state.noRing saying why:
+	// for looking at what needs none of them.
+	unsealed bool
 }
 
 // state is an open state folder.
@@ -69,6 +72,7 @@ type state struct {
 	authority *authority.Authority
 	store     store.Store
 	ring      *sealing.Ring
+	noRing    error // why there is none, of an unsealed state
 	// sealedFirst says that the first sealing key was made in a Keep now.
 	sealedFirst bool
 	names       authority.Names
@@ -82,7 +86,9 @@ type state struct {
 func (s *state) path(name string) string { return filepath.Join(s.dir, name) }
 func (s *state) close() {
 	_ = s.store.Close()
-	s.ring.Close()
+	if s.ring != nil {
+		s.ring.Close()
+	}
 }
 
 func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state, error) {
@@ -108,58 +114,21 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 	if s.authority, err = authority.Open(authority.Options{Dir: s.path(stewardKeys)}); err != nil {
 		return nil, folderError(dir, err)
 	}
-	if o.sealing == nil {
-		o.sealing = s.serving.Sealing
-	}
-	if o.move != nil && o.sealing == nil {
-		o.sealing = o.move.before(sealingDir(s.path(stewardKeys)))
-	}
-	keys, err := a.sealingConfig(o.sealing, s.path(stewardKeys))
-	if err == nil && o.move != nil {
-		from := keys
-		keys, err = a.sealingConfig(o.move, s.path(stewardKeys))
-		keys.From = &from
-		o.sealing = o.move
-	}
-	if err != nil {
-		return nil, err
-	}
-	s.serving.Sealing = nil
-	if o.sealing != nil {
-		s.serving.Sealing = o.sealing.recorded()
-	}
-	if !o.create {
-		if err := firstKeyThere(dir, keys.Dir); err != nil {
+	if err := a.openRing(s, o); err != nil {
+		if !o.unsealed {
 			return nil, err
 		}
-	}
-	if keys.Keep != nil {
-		// Whoever lets policies admit simulated evidence has allowed this too.
-		keys.Keep.AllowSimulated = keys.Keep.AllowSimulated || s.serving.AllowSimulated
-		if keys.Lazy = !o.create && o.move == nil; keys.Lazy { // a verb that needs no key starts no Keep
-			keys.Keep.Use = a.saysWhy(keys.Keep.Use)
-		}
-		s.sealedFirst = notThere(filepath.Join(keys.Dir, sealing.Current))
-	}
-	if keys.From != nil && keys.From.Keep != nil {
-		keys.From.Keep.AllowSimulated = keys.From.Keep.AllowSimulated || s.serving.AllowSimulated
-	}
-	s.ring, err = sealing.Open(keys)
-	for _, c := range []*sealing.Config{&keys, keys.From} {
-		if c != nil {
-			clear(c.Token.PIN)
-			clear(c.Passphrase)
-		}
-	}
-	if err != nil {
-		return nil, sealingError(err, keys.Dir)
+		s.noRing = err
 	}
 	if !o.restore {
 		if err := s.databaseGone(); err != nil {
 			return nil, err
 		}
 	}
-	guard := store.Options{Guard: ringGuard{s.ring}}
+	var guard store.Options
+	if s.ring != nil {
+		guard.Guard = ringGuard{s.ring}
+	}
 	if s.serving.Database != "" {
 		s.store, err = store.OpenPostgres(ctx, s.serving.Database, guard)
 	} else {
@@ -169,15 +138,6 @@ func (a *app) openState(ctx context.Context, dir string, o stateOptions) (*state
 		return nil, s.databaseError(err)
 	}
 	return s, nil
-}
-
-// firstKeyThere refuses to go on where opening the keys would make the first one: a verb
-// knows no steward.toml, and that key would not be protected as it says.
-func firstKeyThere(dir, keys string) error {
-	if !notThere(filepath.Join(keys, sealing.Current)) {
-		return nil
-	}
-	return failHint(statusFailed, "donjon steward serve --state "+dir+" makes the first", fmt.Errorf("%s holds no key that seals secrets", keys))
 }
 
 // databaseError says what to do about a database that cannot be opened.
@@ -269,7 +229,11 @@ func (s *state) readServing() error {
 
 // server makes the Server over the state.
 func (s *state) server(ctx context.Context, log *slog.Logger) (*server.Server, error) {
-	return server.New(ctx, server.Options{Store: s.store, Authority: s.authority, Names: s.names, Seal: ringSealer{s.ring}, AllowSimulated: s.serving.AllowSimulated,
+	var seal server.Sealer
+	if s.ring != nil {
+		seal = ringSealer{s.ring}
+	}
+	return server.New(ctx, server.Options{Store: s.store, Authority: s.authority, Names: s.names, Seal: seal, AllowSimulated: s.serving.AllowSimulated,
 		TrustDomain: s.serving.TrustDomain, Collateral: s.collateral.Load, Seen: &s.seen, Enarx: s.enarx, Limits: s.limits, Log: log, Build: buildVersion().Version, Web: s.pages(log), Publish: s.publishRoots, Retention: s.retention})
 }
 

@@ -5,6 +5,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"database/sql"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,8 +14,10 @@ import (
 	"time"
 
 	"github.com/donjon-tee/donjon/steward/audit"
+	"github.com/donjon-tee/donjon/steward/sealing"
 	"github.com/donjon-tee/donjon/steward/server"
 	"github.com/donjon-tee/donjon/steward/store"
+	"github.com/donjon-tee/donjon/steward/store/storetest"
 )
 
 func testApp() (*app, *bytes.Buffer) {
@@ -23,24 +27,116 @@ func testApp() (*app, *bytes.Buffer) {
 
 func TestOneServerAState(t *testing.T) {
 	a, _ := testApp()
-	dir := filepath.Join(t.TempDir(), "S")
-	unlock, err := a.alone(dir, "")
+	ctx, dir := context.Background(), filepath.Join(t.TempDir(), "S")
+	unlock, err := a.claim(ctx, dir, "", nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.alone(dir, ""); err == nil || !strings.Contains(err.Error(), "another server runs") {
+	if _, err := a.claim(ctx, dir, "", nil, nil); err == nil || !strings.Contains(err.Error(), "another server runs") {
 		t.Errorf("a second server: found %v", err)
 	}
-	if free, err := a.alone(dir, "postgres://db"); err != nil {
-		t.Errorf("a replica on PostgreSQL: %v", err)
-	} else {
-		free()
+	if _, err := a.alone(ctx, dir, ""); err == nil || !strings.Contains(err.Error(), "another server runs") {
+		t.Errorf("a move beside a server: found %v", err)
 	}
 	unlock()
-	if unlock, err = a.alone(dir, ""); err != nil {
+	if unlock, err = a.claim(ctx, dir, "", nil, nil); err != nil {
 		t.Fatalf("after the first has ended: %v", err)
 	}
 	unlock()
+}
+
+// On a PostgreSQL many servers run at once, from folders of their own, and sealing keys
+// are moved while none does.
+func TestMoveBesideReplicas(t *testing.T) {
+	dsn := storetest.Postgres(t).Database(t)
+	ctx, dir := context.Background(), filepath.Join(t.TempDir(), "S")
+	words := filepath.Join(t.TempDir(), "words")
+	if err := os.WriteFile(words, []byte("correct horse battery"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	a := &app{stdin: strings.NewReader(""), stdout: &out, stderr: &out, getenv: func(name string) string { return map[string]string{passphraseVariable: words}[name] }}
+	s, err := a.openState(ctx, dir, stateOptions{create: true, serving: &serving{Database: dsn}, sealing: &sealingSettings{Kind: sealing.KindFile}})
+	if err == nil {
+		err = s.publish()
+		s.close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := func(want string) {
+		t.Helper()
+		if got, err := sealing.Kinds(filepath.Join(dir, stewardKeys, "sealing")); err != nil || strings.Join(got, " ") != want {
+			t.Errorf("found keys of the kinds %v, %v, wanted %s", got, err, want)
+		}
+	}
+	rotate := func(status int, words ...string) {
+		t.Helper()
+		out.Reset()
+		got := a.run([]string{"steward", "rotate", "--sealing-key", "--sealing", "passphrase", "--state", dir})
+		for _, w := range words {
+			if !strings.Contains(out.String(), w) {
+				t.Errorf("found %q, wanted %q in it", out.String(), w)
+			}
+		}
+		if got != status {
+			t.Fatalf("found status %d, %s, wanted %d", got, &out, status)
+		}
+	}
+	log := slog.New(slog.DiscardHandler)
+	moved := make(chan error, 1)
+	ends := func(err error) { moved <- err }
+	one, err := a.claim(ctx, dir, dsn, log, ends)
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := a.claim(ctx, filepath.Join(t.TempDir(), "another"), dsn, log, ends)
+	if err != nil {
+		t.Fatalf("a second replica: %v", err)
+	}
+	rotate(statusFailed, "servers run", "by 2 processes", "hint: end every server")
+	one()
+	rotate(statusFailed, "servers run", "by 1 processes")
+	kinds("file")
+	two()
+	end, err := a.alone(ctx, dir, dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.claim(ctx, dir, dsn, log, ends); err == nil || !strings.Contains(err.Error(), "are being moved") {
+		t.Errorf("a server that starts meanwhile: found %v", err)
+	}
+	rotate(statusFailed, "another process moves the keys")
+	end()
+	rotate(statusDone, "protected by passphrase")
+	kinds("passphrase")
+
+	// A server that the database has forgotten ends where the keys are moved meanwhile.
+	three, err := a.claim(ctx, dir, dsn, log, ends)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer three()
+	db, err := sql.Open("pgx", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'donjon-steward-serving'"); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if end, err = a.alone(ctx, dir, dsn); err == nil {
+			break
+		} else if !strings.Contains(err.Error(), "servers run") {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Millisecond) // its server process needs a moment to end
+	}
+	if err := <-moved; !strings.Contains(err.Error(), "are being moved") {
+		t.Errorf("found %v", err)
+	}
+	end()
 }
 
 func testState(t *testing.T, a *app, dir string) *state {

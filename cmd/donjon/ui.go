@@ -20,6 +20,7 @@ const (
 	statusFailed     = 1
 	statusUsage      = 2
 	statusNotGenuine = 10
+	statusCannotTell = 12
 	statusKeep       = 125 // the Keep could not be started or ended abnormally
 	statusWorkload   = 126 // the workload cannot be run
 	statusNotFound   = 127

@@ -18,6 +18,7 @@ import (
 	"github.com/donjon-tee/donjon/attest/envelope"
 	"github.com/donjon-tee/donjon/attest/policy"
 	"github.com/donjon-tee/donjon/attest/verdict"
+	"github.com/donjon-tee/donjon/keyring/private"
 )
 
 // judgeFlags are what verify and policy init have in common.
@@ -268,6 +269,20 @@ func readAtMost(name string, most int64) ([]byte, error) {
 	}
 	if int64(len(b)) > most {
 		return nil, fail(statusFailed, fmt.Errorf("%s: more than %d bytes", name, most))
+	}
+	return b, nil
+}
+
+// readPrivate reads a file of a secret, which others must not be able to read.
+func readPrivate(name string, most int) ([]byte, error) {
+	b, err := private.Read(name, most)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, notFound(name, err)
+	case errors.Is(err, private.ErrExposed):
+		return nil, failHint(statusFailed, "chmod 600 "+name+", and think of who may have read it", err)
+	case err != nil:
+		return nil, fail(statusFailed, err)
 	}
 	return b, nil
 }

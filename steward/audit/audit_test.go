@@ -7,6 +7,7 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"slices"
 	"strings"
@@ -371,4 +372,31 @@ func FuzzVerify(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A token's record of an earlier release is read as it was written: it does not say when
+// the token ends. One of now does, also that it never does.
+func TestTokenEnd(t *testing.T) {
+	old, err := hex.DecodeString("a90102021b00066104732790000301046c746f6b656e2d63726561746505582000000000000000000000000000000000000000000000000000000000000000000663636c690764726561640961741758200600000000000000000000000000000000000000000000000000000000000000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := Parse(old)
+	if err != nil || r.Kind != TokenCreate || r.Expires != nil {
+		t.Fatalf("an earlier record: found %+v, %v", r, err)
+	}
+	for _, end := range []int64{0, t0.UnixMicro()} {
+		r.Expires = &end
+		b, err := r.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Parse(b); err != nil || got.Expires == nil || *got.Expires != end {
+			t.Errorf("found %+v, %v, wanted the end %d", got, err, end)
+		}
+	}
+	r.Kind = TokenRevoke
+	if _, err := r.Encode(); !errors.Is(err, ErrRecord) {
+		t.Errorf("an end of what was not made: found %v", err)
+	}
 }

@@ -145,6 +145,10 @@ type Record struct {
 	SignedVersion uint64          `cbor:"28,keyasint,omitempty"` // its version
 
 	Purged *Purged `cbor:"29,keyasint,omitempty"` // of a purge
+
+	// Expires is of a token that was made: when it ends, as Time; 0: never. nil: the record
+	// is from before the log said so.
+	Expires *int64 `cbor:"30,keyasint,omitempty"`
 }
 
 // At is the record's time.
@@ -247,6 +251,9 @@ func (r *Record) valid() error {
 	}
 	if (r.Kind == Purge) != (r.Purged != nil) || r.Purged != nil && len(r.Purged.Signature) > 128 {
 		return fmt.Errorf("%w: found a record of the kind %s, with or without what was purged", ErrRecord, r.Kind)
+	}
+	if r.Expires != nil && r.Kind != TokenCreate {
+		return fmt.Errorf("%w: found a token's end in a record of the kind %s", ErrRecord, r.Kind)
 	}
 	if len(r.Serial) > 64 {
 		return fmt.Errorf("%w: found a serial number of %d bytes, at most 64", ErrRecord, len(r.Serial))

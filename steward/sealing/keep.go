@@ -8,6 +8,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -69,6 +71,9 @@ type keepProtector struct {
 	k        Keep
 	inner    protector // a passphrase; nil: none
 	verifier attest.Verifier
+	// Of a move from Keep to Keep: what the keys before open in is judged by what was
+	// written down for it, which the first new key puts aside.
+	movesTo, movesFrom bool
 
 	mu      sync.Mutex // one Keep at a time
 	isFirst bool       // the next key is the first: what a Keep must show is written down
@@ -175,6 +180,11 @@ func (p *keepProtector) wrap(id string, key []byte) ([]byte, error) {
 		return nil, err
 	}
 	// Only now: a Keep has shown that it is what the policy says.
+	if p.movesTo && p.isFirst {
+		if err := p.putAside(h.tee); err != nil {
+			return nil, err
+		}
+	}
 	if err := placeIn(p.dir, policyFile(h.tee), text, true); err != nil {
 		return nil, err
 	}
@@ -217,7 +227,11 @@ func (p *keepProtector) unwrap(id string, file []byte) ([]byte, error) {
 	}
 	var text, key []byte
 	err = p.use(func(context.Context) (err error) {
-		text, err = readPrivate(filepath.Join(p.dir, policyFile(h.tee)))
+		name := policyFile(h.tee)
+		if p.movesFrom {
+			name = asideIfThere(p.dir, h.tee)
+		}
+		text, err = readPrivate(filepath.Join(p.dir, name))
 		return err
 	}, h.tee, &text, func(s SealerKeep) error {
 		var err error
@@ -226,7 +240,10 @@ func (p *keepProtector) unwrap(id string, file []byte) ([]byte, error) {
 		}
 		return nil
 	})
-	if p.failed, p.until = err, p.k.Now().Add(pause); err != nil || p.inner == nil {
+	if !p.movesFrom { // there the next key may be one that it does open
+		p.failed, p.until = err, p.k.Now().Add(pause)
+	}
+	if err != nil || p.inner == nil {
 		return key, err
 	}
 	return p.inner.unwrap(id, key)
@@ -274,6 +291,43 @@ func (p *keepProtector) judge(text []byte, s SealerKeep) error {
 }
 
 func policyFile(tee string) string { return "keep-" + tee + ".toml" }
+
+// asideFile is the policy of the Keep before, while keys move from it to another.
+func asideFile(tee string) string { return "keep-" + tee + ".before.toml" }
+
+func asideIfThere(dir, tee string) string {
+	if _, err := os.Lstat(filepath.Join(dir, asideFile(tee))); errors.Is(err, fs.ErrNotExist) {
+		return policyFile(tee)
+	}
+	return asideFile(tee)
+}
+
+// putAside keeps what the Keep before must show. Of a move that was cut off it is there
+// already, and the other file may be the new one.
+func (p *keepProtector) putAside(tee string) error {
+	text, err := readPrivate(filepath.Join(p.dir, policyFile(tee)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // keys of another TEE move
+	}
+	if err == nil {
+		err = placeIn(p.dir, asideFile(tee), text, false)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
+}
+
+// endMove is called when only keys of the Keep moved to are left.
+func (p *keepProtector) endMove() error {
+	if p.k.TEE == "" {
+		return nil
+	}
+	if err := os.Remove(filepath.Join(p.dir, asideFile(p.k.TEE))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", ErrKeyFile, err)
+	}
+	return nil
+}
 
 // policyText is the policy that a Keep is judged by which is to seal a key: what was
 // written down when the first one was sealed there; of the first, what is expected now.

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/donjon-tee/donjon/keyring/private"
 )
 
 // maxPIN bounds a PIN, in bytes.
@@ -96,19 +98,12 @@ func (g *pinGate) pin() ([]byte, error) {
 	if g.given != nil {
 		return bytes.Clone(g.given), nil
 	}
-	f, err := os.OpenFile(g.file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	b, err := private.Read(g.file, maxPIN+2)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrPIN, err)
 	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrPIN, err)
-	}
-	if !st.Mode().IsRegular() || st.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%w: %s: found %s, wanted a file only its owner can read; chmod 600 %s", ErrPIN, g.file, st.Mode(), g.file)
-	}
-	return ReadPIN(f)
+	defer clear(b)
+	return ReadPIN(bytes.NewReader(b))
 }
 
 // ReadPIN reads a PIN, and a newline or none after it, to the end. Error: ErrPIN.

@@ -48,11 +48,23 @@ func Open(c Config) (*Ring, error) {
 			return nil, err
 		}
 	}
+	if to, from, ok := r.keepToKeep(); ok {
+		to.movesTo, from.movesFrom = true, true
+	}
 	if err := r.open(); err != nil {
 		r.Close()
 		return nil, err
 	}
 	return r, nil
+}
+
+// keepToKeep gives the two Keeps that keys move between.
+func (r *Ring) keepToKeep() (to, from *keepProtector, ok bool) {
+	to, ok = r.by.(*keepProtector)
+	if ok {
+		from, ok = r.from.(*keepProtector)
+	}
+	return to, from, ok
 }
 
 func (r *Ring) open() error {
@@ -172,8 +184,11 @@ func (r *Ring) key(id string) ([]byte, error) {
 		return nil, err
 	}
 	key, err := by.unwrap(id, file)
-	if r.from == by && r.by.kind() == by.kind() && (errors.Is(err, ErrTokenKey) || errors.Is(err, ErrPassphrase)) {
-		key, err = r.by.unwrap(id, file) // a move that was cut off
+	if r.from == by && r.by.kind() == by.kind() && (errors.Is(err, ErrTokenKey) || errors.Is(err, ErrPassphrase) || errors.Is(err, ErrKeep) || errors.Is(err, ErrKeepRefused)) {
+		// A move that was cut off.
+		if moved, merr := r.by.unwrap(id, file); merr == nil {
+			key, err = moved, nil
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -328,6 +343,12 @@ func (r *Ring) Retire(id string) error {
 	defer r.mu.Unlock()
 	clear(r.keys[id])
 	delete(r.keys, id)
+	if to, _, ok := r.keepToKeep(); ok {
+		if left, err := r.files(); err != nil || len(left) > 1 {
+			return err
+		}
+		return to.endMove()
+	}
 	return nil
 }
 

@@ -193,11 +193,21 @@ func (s *Server) writePolicy(w http.ResponseWriter, r *http.Request, digest stri
 		s.withUnconfirmed(w, r, v, old)
 		return
 	}
-	if err := s.o.Store.PutPolicy(ctx, store.Policy{Workload: digest, Version: version + 1, Text: []byte(put.Policy)}, actor); err != nil {
+	next, err := s.o.Store.NextPolicy(ctx, digest)
+	if err != nil {
 		s.storeProblem(w, r, err)
 		return
 	}
-	p, err := s.o.Store.PolicyVersion(ctx, digest, version+1)
+	// Where the newest row holds, a version that was written meanwhile is a conflict.
+	if old != nil && old.Doubt == "" && next != version+1 {
+		s.storeProblem(w, r, store.ErrConflict)
+		return
+	}
+	if err := s.o.Store.PutPolicy(ctx, store.Policy{Workload: digest, Version: next, Text: []byte(put.Policy)}, actor); err != nil {
+		s.storeProblem(w, r, err)
+		return
+	}
+	p, err := s.o.Store.PolicyVersion(ctx, digest, next)
 	if err != nil {
 		s.storeProblem(w, r, err)
 		return

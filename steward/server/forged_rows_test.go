@@ -81,6 +81,7 @@ func TestForgedPoliciesAdmitNobody(t *testing.T) {
 	for name, forge := range map[string]string{
 		"changed":             "UPDATE policies SET text = ?1, digest = ?2",
 		"the next version":    "INSERT INTO policies (workload, version, text, digest, at, who, mac, key_id) SELECT workload, 2, ?1, ?2, at, who, mac, key_id FROM policies",
+		"the last version":    "INSERT INTO policies (workload, version, text, digest, at, who, mac, key_id) SELECT workload, 9223372036854775807, ?1, ?2, at, who, mac, key_id FROM policies",
 		"without a MAC":       "INSERT INTO policies (workload, version, text, digest, at, who) SELECT workload, 2, ?1, ?2, at, who FROM policies",
 		"a MAC of theirs":     "INSERT INTO policies SELECT workload, 2, ?1, ?2, at, who, zeroblob(32), key_id FROM policies",
 		"a version as newer":  "UPDATE policies SET version = 2 WHERE ?1 <> ?2",

@@ -67,12 +67,15 @@ func (d *db) Reprove(ctx context.Context, keyID string, n int, by Actor) (int, e
 		if done = len(rows); done == 0 {
 			return nil, nil
 		}
-		broken := 0
+		broken, lost := 0, 0
 		var out []statement
 		for _, r := range rows {
 			err := d.proven(r.what, r.message, r.old)
 			fresh := proof{mac: []byte{}, keyID: keyID}
 			switch {
+			case errors.Is(err, ErrKeyGone):
+				fresh.mac = lostMAC
+				lost++
 			case errors.Is(err, ErrTampered):
 				broken++
 			case err != nil:
@@ -90,7 +93,11 @@ func (d *db) Reprove(ctx context.Context, keyID string, n int, by Actor) (int, e
 		if err := d.bulk(ctx, t, out); err != nil {
 			return nil, err
 		}
-		return &audit.Record{Kind: audit.Note, Text: fmt.Sprintf("%d rows were authenticated under the key %s; %d did not hold, and do not", done-broken, keyID, broken)}, nil
+		said := fmt.Sprintf("%d rows were authenticated under the key %s; %d did not hold, and do not", done-broken-lost, keyID, broken)
+		if lost > 0 {
+			said += fmt.Sprintf("; of %d the key was gone", lost)
+		}
+		return &audit.Record{Kind: audit.Note, Text: said}, nil
 	})
 	return done, err
 }

@@ -3,8 +3,11 @@ package store
 import (
 	"context"
 	"crypto/sha256"
+	"database/sql"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 
 	"github.com/donjon-tee/donjon/steward/audit"
 )
@@ -70,18 +73,73 @@ func (d *db) PutPolicy(ctx context.Context, p Policy, by Actor) error {
 		return err
 	}
 	_, err = d.write(ctx, by, func(t *tx, s *state) (*audit.Record, error) {
-		var have int64
-		if err := t.row(ctx, "SELECT COALESCE(MAX(version), 0) FROM policies WHERE workload = ?", []any{p.Workload}, &have); err != nil {
+		have, err := t.counted(ctx, p.Workload)
+		if err != nil {
 			return nil, err
 		}
 		if p.Version != uint64(have)+1 {
 			return nil, refuse(ErrConflict, "the policy of %s: found version %d, wanted to write %d", p.Workload, have, p.Version)
 		}
-		_, err := t.exec(ctx, "INSERT INTO policies (workload, version, text, digest, at, who, mac, key_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+		r := &audit.Record{Kind: audit.Policy, Workload: p.Workload, Version: p.Version, Policy: p.Digest}
+		n, err := t.exec(ctx, "DELETE FROM policies WHERE workload = ? AND version > ?", p.Workload, have)
+		if err != nil {
+			return nil, err
+		}
+		if n > 0 {
+			r.Text = fmt.Sprintf("%d rows of higher versions were removed, which no Steward with these keys wrote", n)
+		}
+		_, err = t.exec(ctx, "INSERT INTO policies (workload, version, text, digest, at, who, mac, key_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
 			p.Workload, int64(p.Version), p.Text, p.Digest[:], us(by.At), by.Who, pr.mac, pr.keyID)
-		return &audit.Record{Kind: audit.Policy, Workload: p.Workload, Version: p.Version, Policy: p.Digest}, err
+		return r, err
 	})
 	return err
+}
+
+// counted is the newest version of a workload's policy that the next one follows: the
+// newest that is proven, and those after it without a gap, which may be from before rows
+// were authenticated, or have been changed. Whoever writes the database could else put
+// the last number there is into a row, and no version would ever follow (but by hand).
+func (t *tx) counted(ctx context.Context, workload string) (int64, error) {
+	var doubted []int64 // newest first
+	var have int64
+	for most := int64(math.MaxInt64); most > 0; {
+		p, pr, err := scanPolicy(t.conn.QueryRowContext(ctx, t.d.rewrite(policyColumns+" WHERE workload = ? AND version <= ? ORDER BY version DESC LIMIT 1"), workload, most).Scan)
+		if errors.Is(err, sql.ErrNoRows) {
+			break
+		}
+		if err == nil {
+			err = t.d.proven(p.what(), p.message(), pr)
+		}
+		v := int64(p.Version)
+		if err == nil {
+			have = max(v, 0)
+			break
+		}
+		if !errors.Is(err, ErrTampered) {
+			return 0, t.fail(err)
+		}
+		doubted = append(doubted, v)
+		most = v - 1
+	}
+	for _, v := range slices.Backward(doubted) {
+		if v == have+1 {
+			have = v
+		}
+	}
+	return have, nil
+}
+
+func (d *db) NextPolicy(ctx context.Context, workload string) (uint64, error) {
+	if err := first(text("the policy's workload", workload, 1)); err != nil {
+		return 0, err
+	}
+	t, err := d.beginTx(ctx, d.reads, d.beginRead())
+	if err != nil {
+		return 0, d.translate(err)
+	}
+	defer t.rollback()
+	have, err := t.counted(ctx, workload)
+	return uint64(have) + 1, d.translate(err)
 }
 
 const policyColumns = "SELECT workload, version, text, digest, at, who, mac, key_id FROM policies p"
@@ -102,11 +160,22 @@ func scanPolicy(scan func(...any) error) (p Policy, pr proof, err error) {
 
 func (p *Policy) what() string { return fmt.Sprintf("policy %d of %s", p.Version, p.Workload) }
 
+// uncheckedPolicy is the error of a policy whose MAC could not be checked. Whoever asks
+// for it has the policy, to hold it against the log.
+type uncheckedPolicy struct {
+	error
+	policy Policy
+}
+
+func (u uncheckedPolicy) Unwrap() error { return u.error }
+
 // policy gives one that is proven.
 func (d *db) policy(ctx context.Context, cond string, args ...any) (*Policy, error) {
 	p, pr, err := scanPolicy(d.reads.QueryRowContext(ctx, d.rewrite(policyColumns+cond), args...).Scan)
 	if err == nil {
-		err = d.proven(p.what(), p.message(), pr)
+		if err = d.proven(p.what(), p.message(), pr); errors.Is(err, ErrKeyGone) || errors.Is(err, ErrKey) {
+			return nil, uncheckedPolicy{err, p}
+		}
 	}
 	if err != nil {
 		return nil, d.translate(err)

@@ -14,7 +14,8 @@ type Guard interface {
 	// MAC authenticates message under the current key and says which one that was.
 	MAC(message []byte) (sum []byte, keyID string, err error)
 	// Verify says whether sum is MAC of message under the key of that id. ErrTampered:
-	// it is not, or there is no such key; another error: it cannot be told.
+	// it is not, or, with ErrKeyGone, there is no such key; another error: it cannot be
+	// told.
 	Verify(message []byte, keyID string, sum []byte) error
 }
 
@@ -27,11 +28,13 @@ const (
 
 // proof is a row's MAC with the id of its key. Both empty: the row is from before rows
 // were authenticated. An empty MAC with a key id: it did not hold when the keys were
-// rotated, and never will.
+// rotated, and never will. lostMAC: the key was not there then.
 type proof struct {
 	mac   []byte
 	keyID string
 }
+
+var lostMAC = []byte{0}
 
 // message is the label, a zero byte, and each field with its length before it (64
 // bits, big endian); numbers are 64 bits. The number of fields is fixed by the label.
@@ -84,8 +87,8 @@ func (d *db) prove(msg []byte) (p proof, err error) {
 }
 
 // proven says whether a row is one that a Steward with our keys wrote. Errors:
-// ErrTampered, with ErrUnproven where the row is from before rows were authenticated;
-// ErrKey: it cannot be told.
+// ErrTampered, with ErrUnproven where the row is from before rows were authenticated, or
+// ErrKeyGone; ErrKey: it cannot be told.
 func (d *db) proven(what string, msg []byte, p proof) error {
 	switch {
 	case d.o.Guard == nil:
@@ -95,10 +98,15 @@ func (d *db) proven(what string, msg []byte, p proof) error {
 	case len(p.mac) == 0:
 		return fmt.Errorf("%w: %s was changed, or written by something else than a Steward with these keys", ErrTampered, what)
 	}
-	err := d.o.Guard.Verify(msg, p.keyID, p.mac)
+	err := ErrKeyGone
+	if len(p.mac) > len(lostMAC) {
+		err = d.o.Guard.Verify(msg, p.keyID, p.mac)
+	}
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, ErrKeyGone):
+		return fmt.Errorf("%w: %s: %w", ErrTampered, what, ErrKeyGone)
 	case errors.Is(err, ErrTampered):
 		return fmt.Errorf("%w: %s was changed, or written by something else than a Steward with these keys", ErrTampered, what)
 	}
@@ -114,6 +122,8 @@ func (d *db) doubt(what string, msg []byte, p proof) string {
 		return ""
 	case errors.Is(err, ErrUnproven):
 		return Unproven
+	case errors.Is(err, ErrKeyGone):
+		return Unchecked
 	case errors.Is(err, ErrTampered):
 		return Forged
 	}

@@ -171,7 +171,7 @@ type Policy struct {
 const (
 	Unproven  = "unproven"  // no MAC: from before rows were authenticated
 	Forged    = "forged"    // the MAC does not hold
-	Unchecked = "unchecked" // the key cannot be had
+	Unchecked = "unchecked" // the key cannot be had, or is not here
 )
 
 // SecretKey names a secret.

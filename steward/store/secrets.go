@@ -29,9 +29,9 @@ func (d *db) PutSecret(ctx context.Context, sec Secret, by Actor) error {
 		return fmt.Errorf("%w: the secret names no policy", ErrInvalid)
 	}
 	_, err := d.write(ctx, by, func(t *tx, s *state) (*audit.Record, error) {
-		have, _, err := t.newest(ctx, sec.SecretKey)
+		have, err := d.followed(ctx, t.conn, sec.SecretKey)
 		if err != nil {
-			return nil, err
+			return nil, t.fail(err)
 		}
 		if sec.Version != have+1 {
 			return nil, refuse(ErrConflict, "the secret %s: found version %d, wanted to write %d", sec.Name, have, sec.Version)
@@ -39,9 +39,17 @@ func (d *db) PutSecret(ctx context.Context, sec Secret, by Actor) error {
 		if _, err := t.exec(ctx, "UPDATE secrets SET sealed = NULL WHERE workload = ? AND name = ?", sec.Workload, sec.Name); err != nil {
 			return nil, err
 		}
+		r := &audit.Record{Kind: audit.SecretSet, Workload: sec.Workload, Name: sec.Name, Version: sec.Version, Policy: sec.Policy}
+		n, err := t.exec(ctx, "DELETE FROM secrets WHERE workload = ? AND name = ? AND version > ?", sec.Workload, sec.Name, int64(have))
+		if err != nil {
+			return nil, err
+		}
+		if n > 0 {
+			r.Text = fmt.Sprintf("%d rows of higher versions were removed, which no Steward wrote", n)
+		}
 		_, err = t.exec(ctx, "INSERT INTO secrets (workload, name, version, sealed, key_id, policy, at, who, deleted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)",
 			sec.Workload, sec.Name, int64(sec.Version), sec.Sealed, sec.KeyID, sec.Policy[:], us(by.At), by.Who)
-		return &audit.Record{Kind: audit.SecretSet, Workload: sec.Workload, Name: sec.Name, Version: sec.Version, Policy: sec.Policy}, err
+		return r, err
 	})
 	return err
 }
@@ -51,9 +59,24 @@ func (d *db) SecretVersion(ctx context.Context, workload, name string) (uint64, 
 	if err := k.valid(); err != nil {
 		return 0, err
 	}
-	var v int64
-	err := d.reads.QueryRowContext(ctx, d.rewrite("SELECT COALESCE(MAX(version), 0) FROM secrets WHERE workload = ? AND name = ?"), workload, name).Scan(&v)
-	return uint64(v), d.translate(err)
+	v, err := d.followed(ctx, d.reads, k)
+	return v, d.translate(err)
+}
+
+// followed is the version that the next one follows: versions are counted from 1, and no
+// row of one goes away, so one behind a gap is not a Steward's. See counted.
+func (d *db) followed(ctx context.Context, q querier, k SecretKey) (have uint64, err error) {
+	err = d.each(ctx, q, "SELECT version FROM secrets WHERE workload = ? AND name = ? AND version > 0 ORDER BY version", []any{k.Workload, k.Name}, func(scan func(...any) error) error {
+		var v int64
+		if err := scan(&v); err != nil {
+			return err
+		}
+		if uint64(v) == have+1 {
+			have++
+		}
+		return nil
+	})
+	return have, err
 }
 
 func secretColumns(sealed string) string {

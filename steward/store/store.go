@@ -49,6 +49,9 @@ var (
 	ErrBackup        = errors.New("store: the backup is not in its form")
 	ErrDurability    = errors.New("store: the database does not keep what it answers")
 	ErrTampered      = errors.New("store: a row is not what a Steward wrote")
+	// ErrKeyGone comes with ErrTampered: the row says that a key authenticated it which is
+	// not here. A Steward may have written it, or anybody.
+	ErrKeyGone = errors.New("the key that it is to be authenticated under is not here")
 	// Kinds of ErrUnavailable that a person must do something about.
 	ErrDamaged  = fmt.Errorf("%w: the database file is damaged", ErrUnavailable)
 	ErrFull     = fmt.Errorf("%w: the disk is full", ErrUnavailable)
@@ -91,9 +94,13 @@ type Store interface {
 	// TokenByHash give is; else they give ErrTampered. Lists give such rows too, with
 	// Doubt: they are for people.
 
-	// PutPolicy writes the next version. Version is the one that the caller saw (0:
-	// none) plus one, else ErrConflict.
+	// PutPolicy writes the next version. Version is NextPolicy's, else ErrConflict. Rows
+	// whose MAC does not hold and that nothing leads to, which NextPolicy does not count,
+	// are removed, and the log says so.
 	PutPolicy(ctx context.Context, p Policy, by Actor) error
+	// NextPolicy is the version that follows the newest one of a workload that is proven,
+	// and those that follow that without a gap. A row further on is no Steward's.
+	NextPolicy(ctx context.Context, workload string) (uint64, error)
 	Policy(ctx context.Context, workload string) (*Policy, error) // the newest
 	PolicyVersion(ctx context.Context, workload string, version uint64) (*Policy, error)
 	Policies(ctx context.Context, workload string, limit int) ([]Policy, error) // its versions, newest first
@@ -102,9 +109,10 @@ type Store interface {
 
 	// PutSecret stores the next version: Version is SecretVersion plus one, else
 	// ErrConflict (seal again with the right version). The ciphertexts of earlier
-	// versions are erased.
+	// versions are erased. Rows behind a gap in the versions, which SecretVersion does not
+	// count, are removed: no Steward wrote them.
 	PutSecret(ctx context.Context, s Secret, by Actor) error
-	// SecretVersion is the newest version, deleted or not; 0: never set.
+	// SecretVersion is the newest version, deleted or not, up to the first gap; 0: never set.
 	SecretVersion(ctx context.Context, workload, name string) (uint64, error)
 	// Secrets are the newest versions of a workload's secrets, without those deleted,
 	// by name, with the policies they are confirmed for.
@@ -149,7 +157,7 @@ type Store interface {
 	// Value and PutValue keep small states: the newest collateral seen, for one.
 	// Version is that read (0: none) plus one, else ErrConflict: merge and try again.
 	// They are not audited, but authenticated: with ErrTampered Value gives the version
-	// alone, so that a new value can be put.
+	// alone, so that a new value can be put; 0 where no Steward can have counted so far.
 	Value(ctx context.Context, key string) (*Value, error)
 	PutValue(ctx context.Context, key string, v Value) error
 

@@ -173,7 +173,7 @@ func TestBeforeProofs(t *testing.T) {
 	s, err := store.OpenSQLite(ctx, path, o)
 	ok(err)
 	hash := storetest.Digest("token", 1)
-	ok(s.PutToken(ctx, store.Token{ID: "t", Hash: hash, Scopes: []store.Scope{store.ScopeRead}}, storetest.By))
+	ok(s.PutToken(ctx, store.Token{ID: "t", Hash: hash, Scopes: []store.Scope{store.ScopeRead}, Expires: storetest.T0.Add(time.Hour)}, storetest.By))
 	ok(s.PutPolicy(ctx, store.Policy{Workload: "w", Version: 1, Text: []byte("p")}, storetest.By))
 	ok(s.PutValue(ctx, "v", store.Value{Version: 1}))
 	var backup bytes.Buffer
@@ -197,6 +197,17 @@ func TestBeforeProofs(t *testing.T) {
 	defer restored.Close()
 	_, err = restored.Restore(ctx, bytes.NewReader(firstForm(t, backup.Bytes())), storetest.By)
 	ok(err)
+	raw, err = sql.Open("sqlite", path)
+	ok(err)
+	defer raw.Close()
+	for end, want := range map[int64]bool{1 << 60: false, storetest.T0.Add(time.Hour).UnixMicro(): true} {
+		_, err = raw.Exec("UPDATE tokens SET expires = ?", end)
+		ok(err)
+		rows, err := store.UnprovenRows(ctx, migrated)
+		if ok(err); len(rows) != 2 || rows[0].Token == nil || rows[0].Logged != want {
+			t.Errorf("a token that ends at %d: found %+v, wanted that it is in the log: %t", end, rows, want)
+		}
+	}
 	for name, s := range map[string]store.Store{"migrated": migrated, "restored": restored} {
 		_, terr := s.TokenByHash(ctx, hash)
 		_, perr := s.Policy(ctx, "w")

@@ -43,7 +43,7 @@ func (d *db) putToken(ctx context.Context, tok Token, by Actor, only bool) error
 	if err != nil {
 		return err
 	}
-	list := tok.scopes()
+	list, ends := tok.scopes(), us(tok.Expires)
 	_, err = d.write(ctx, by, func(t *tx, s *state) (*audit.Record, error) {
 		if only {
 			var have int64
@@ -59,7 +59,7 @@ func (d *db) putToken(ctx context.Context, tok Token, by Actor, only bool) error
 		if err == nil && n != 1 {
 			err = refuse(ErrConflict, "the token %s is there", tok.ID)
 		}
-		return &audit.Record{Kind: audit.TokenCreate, Name: tok.ID, Text: list, Detail: tokenDigest(tok.Hash)}, err
+		return &audit.Record{Kind: audit.TokenCreate, Name: tok.ID, Text: list, Detail: tokenDigest(tok.Hash), Expires: &ends}, err
 	})
 	return err
 }
@@ -165,6 +165,9 @@ func (d *db) Value(ctx context.Context, key string) (*Value, error) {
 	v.Version = uint64(n)
 	err := d.proven("the value "+key, v.message(key), pr)
 	if errors.Is(err, ErrTampered) {
+		if v.Version >= lastVersion {
+			v.Version = 0 // none can follow it: it is put anew
+		}
 		return &Value{Version: v.Version}, err
 	}
 	if err != nil {
@@ -186,7 +189,8 @@ func (d *db) PutValue(ctx context.Context, key string, v Value) error {
 	}
 	var n int64
 	if v.Version == 1 {
-		n, err = d.one(ctx, "INSERT INTO kept (name, data, version, mac, key_id) VALUES (?, ?, 1, ?, ?) ON CONFLICT DO NOTHING", key, v.Data, pr.mac, pr.keyID)
+		n, err = d.one(ctx, "INSERT INTO kept (name, data, version, mac, key_id) VALUES (?, ?, 1, ?, ?) ON CONFLICT (name) DO UPDATE SET data = excluded.data, version = 1, mac = excluded.mac, key_id = excluded.key_id WHERE kept.version >= ? OR kept.version < 1",
+			key, v.Data, pr.mac, pr.keyID, int64(lastVersion))
 	} else {
 		n, err = d.one(ctx, "UPDATE kept SET data = ?, version = ?, mac = ?, key_id = ? WHERE name = ? AND version = ?", v.Data, int64(v.Version), pr.mac, pr.keyID, key, int64(v.Version-1))
 	}

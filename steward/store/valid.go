@@ -41,8 +41,11 @@ func moment(what string, t time.Time, zero bool) error {
 	return nil
 }
 
+// lastVersion is where counting ends, before the databases' numbers do.
+const lastVersion = 1 << 62
+
 func version(what string, v uint64) error {
-	if v == 0 || v > 1<<62 {
+	if v == 0 || v > lastVersion {
 		return refuse(ErrInvalid, "%s has the version %d", what, v)
 	}
 	return nil

@@ -31,7 +31,10 @@ func (g Guard) MAC(message []byte) ([]byte, string, error) {
 
 // Verify implements store.Guard.
 func (g Guard) Verify(message []byte, keyID string, sum []byte) error {
-	if keyID == g.Retired || !hmac.Equal(sum, g.sum(keyID, message)) {
+	if keyID == g.Retired {
+		return fmt.Errorf("%w: %w: %s", store.ErrTampered, store.ErrKeyGone, keyID)
+	}
+	if !hmac.Equal(sum, g.sum(keyID, message)) {
 		return fmt.Errorf("%w: under the key %s", store.ErrTampered, keyID)
 	}
 	return nil

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	"github.com/donjon-tee/donjon/steward/store"
@@ -39,7 +40,15 @@ func testProofs(t *testing.T, f func(store.Options) store.Store) {
 	look(s, nil)
 	look(under(Guard{ID: "k2"}), nil)
 	look(under(gone), store.ErrTampered)
+	look(under(gone), store.ErrKeyGone)
 	look(under(nil), store.ErrKey)
+	ok(t, store.Agree(ctx, s))
+	for name, g := range map[string]store.Guard{"gone": gone, "none": nil} {
+		var not *store.NotMade
+		if err := store.Agree(ctx, under(g)); !errors.As(err, &not) || *not != (store.NotMade{Policies: 5, Tokens: 1}) {
+			t.Fatalf("the key %s: found %v", name, err)
+		}
+	}
 	listed, err := under(nil).Policies(ctx, "w", 1)
 	ok(t, err)
 	equal(t, "without a key", listed[0].Doubt, store.Unchecked)
