@@ -25,6 +25,7 @@ type line struct {
 	after int    // messages in the direction that is counted; negative: none is
 	back  bool   // it is the server's
 	last  []byte // what the Steward gets in the place of that message
+	lies  bool   // a COMMIT is told as rolled back
 }
 
 // fails says at which message from now on the line goes dead.
@@ -50,6 +51,16 @@ func (l *line) dead(back bool) (last []byte, dead bool) {
 	}
 	l.after--
 	return l.last, l.after < 0
+}
+
+// told is what the Steward is told.
+func (l *line) told(m []byte) []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lies && string(m[5:]) == "COMMIT\x00" {
+		return append(binary.BigEndian.AppendUint32([]byte{'C'}, 4+9), "ROLLBACK\x00"...)
+	}
+	return m
 }
 
 func (l *line) serve() {
@@ -91,6 +102,9 @@ func (l *line) carry(to, from net.Conn, back bool) {
 			}
 			return
 		}
+		if back {
+			m = l.told(m)
+		}
 		if _, err := to.Write(m); err != nil {
 			return
 		}
@@ -123,10 +137,10 @@ func TestLineGoesDead(t *testing.T) {
 	}
 	defer direct.Close()
 
+	const at = 4 // once
 	n := 0
 	var made, unknown, not int
 	together := func(name string) {
-		const at = 4
 		var errs [at]error
 		var wg sync.WaitGroup
 		for i := range errs {
@@ -175,6 +189,20 @@ func TestLineGoesDead(t *testing.T) {
 			}
 		}
 	}
+	// A server that answers COMMIT with ROLLBACK has committed nothing that is answered.
+	lies := func(yes bool) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.lies = yes
+	}
+	lies(true)
+	answered, open := made, unknown
+	together("a commit that was none")
+	if made != answered || unknown != open+at {
+		t.Errorf("a commit that was none: %d are answered, %d not known", made-answered, unknown-open)
+	}
+	lies(false)
+	together("a commit")
 	storetest.Verify(t, direct)
 	t.Logf("%d made, %d not, of %d not known", made, not, unknown)
 	if made == 0 || not == 0 || unknown == 0 {
