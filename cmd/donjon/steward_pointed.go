@@ -105,7 +105,7 @@ func nameWorkload(name string, f workload.Flags, dirs []string) (namedWorkload, 
 		return namedWorkload{subject: "sha256:" + hex.EncodeToString(b)}, nil
 	}
 	if strings.HasPrefix(name, "sha256:") && notThere(name) {
-		return namedWorkload{}, usageError(fmt.Errorf("found %q, wanted 64 hexadecimal digits behind sha256:", name))
+		return namedWorkload{}, usageError(fmt.Errorf("found %q, wanted sha256: and 64 hexadecimal digits", name))
 	}
 	var err error
 	if f.HostDirs, err = guestDirs(dirs); err != nil {
