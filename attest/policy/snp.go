@@ -209,7 +209,7 @@ func (s *SNP) runtime(r *claims.SNPClaims, d Demand) []verdict.Check {
 		return append(out, verdict.Pass(verdict.RuntimePinned, found).From(source))
 	case s.LaunchDigests != nil:
 		return append(out, verdict.Fail(verdict.RuntimePinned, found, oneOf(s.LaunchDigests)).From(source).
-			Advise("this is not the program that the policy names: host data and report data are its word alone"))
+			Advise("this is not the program that the policy names: host data and report data are its word alone; after an upgrade of donjon-keep a policy must name the new one: donjon steward workload allow, donjon policy init"))
 	case signer && s.MinGuestSVN != nil && out[0].Status == verdict.Passed:
 		return append(out, verdict.Pass(verdict.RuntimePinned, fmt.Sprintf("%s, signed at guest SVN %d", found, r.GuestSVN)).From(source))
 	case signer && s.MinGuestSVN != nil:
