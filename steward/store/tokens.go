@@ -131,6 +131,9 @@ func (d *db) RevokeToken(ctx context.Context, id string, by Actor) error {
 			if broken = errors.Is(err, ErrTampered); err != nil && !broken {
 				return nil, err
 			}
+			if errors.Is(err, ErrKeyGone) { // put back, that key would say of the row that it was changed
+				pr.mac = lostMAC
+			}
 		}
 		if !broken {
 			tok.Revoked = by.At
