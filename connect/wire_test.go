@@ -96,3 +96,35 @@ func TestCloseBesideWrite(t *testing.T) {
 		t.Errorf("%d more writes behind the one that waited", n-before)
 	}
 }
+
+// What a read writes beside a write, as where the Keep asks for new keys, keeps its place
+// among what is held, whatever its size.
+func TestHeldInOrder(t *testing.T) {
+	near, far := net.Pipe()
+	got := make(chan []byte, 1)
+	go func() {
+		b, _ := io.ReadAll(far)
+		got <- b
+	}()
+	below := &counted{Conn: near}
+	w := &wire{Conn: below, held: make([]byte, 0, 8)}
+	var sent []byte
+	for i, c := range []struct{ size, writes int }{{3, 0}, {5, 0}, {1, 1}, {7, 1}, {8, 2}, {9, 4}, {2, 4}} {
+		b := bytes.Repeat([]byte{'a' + byte(i)}, c.size)
+		sent = append(sent, b...)
+		if n, err := w.Write(b); n != c.size || err != nil || int(below.writes.Load()) != c.writes {
+			t.Errorf("write %d: found %d, %v, %d writes below, wanted %d", i, n, err, below.writes.Load(), c.writes)
+		}
+	}
+	if err := w.flush(); err != nil {
+		t.Error(err)
+	}
+	w.held = nil
+	if _, err := w.Write([]byte("z")); err != nil || below.writes.Load() != 6 {
+		t.Errorf("found %v, %d writes", err, below.writes.Load())
+	}
+	_ = near.Close()
+	if b := <-got; string(b) != string(sent)+"z" {
+		t.Errorf("found %q, wanted %qz", b, sent)
+	}
+}

@@ -11,8 +11,9 @@ import (
 	"github.com/donjon-tee/donjon/link"
 )
 
-// What clients hold of a Keep's memory before it knows them is bounded together, not for
-// each: of 1,024 that anybody can make, 256 KiB each would be the workload's memory.
+// What clients can make a Keep hold beside a window of the link before it knows them is
+// little for each, and more for a few: of 1,024 that anybody can make, 256 KiB each would
+// be the workload's memory.
 const (
 	// freeProof is what every client may send behind its handshake, in bytes of TLS: the
 	// proof of a Keep that staples little.

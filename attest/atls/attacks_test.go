@@ -115,6 +115,22 @@ func TestAttacksOneWay(t *testing.T) {
 	}
 }
 
+// A purpose that evidence states of itself is good enough for no connection, whatever the
+// options say.
+func TestPurposeIsNotAsStated(t *testing.T) {
+	s := newSilicon(t)
+	k := newKeep(t, s, 1)
+	client := admits(t, s, k)
+	client.Options.AsStated = true
+	if c, _ := meet(t, client, k.server(), k.tls()); c.err != nil {
+		t.Fatalf("control: %+v", c.err)
+	}
+	k.edit = func(c *evidence.Claims) { c.Purpose = evidence.PurposeEnrol }
+	if c, _ := meet(t, client, k.server(), k.tls()); failedCodes(c.err) != "purpose" {
+		t.Errorf("found %v, wanted a refusal by purpose", c.err)
+	}
+}
+
 // The connection ends in a genuine Keep, and in another one than was wanted.
 func TestDiversion(t *testing.T) {
 	s := newSilicon(t)

@@ -37,7 +37,7 @@ type Config struct {
 	// signatures hold.
 	Verifier *attest.Verifier
 	// Options are the appraisal's. At, Nonce, Purpose and Channel are set for each
-	// connection.
+	// connection, AsStated is not heeded.
 	Options attest.Options
 	// Judge, where it is not nil, takes the place of Verifier: it is given the options
 	// of this connection. A verdict that does not admit ends the connection.
@@ -195,7 +195,7 @@ func (c *Config) judge(ctx context.Context, s *tls.ConnectionState, p proof, non
 		return nil, notSpoken(c.now(), "the other end shows no key")
 	}
 	o := c.Options
-	o.At, o.Nonce, o.Purpose = c.now(), nonce, evidence.PurposeConnect
+	o.At, o.Nonce, o.Purpose, o.AsStated = c.now(), nonce, evidence.PurposeConnect, false
 	o.Channel = &attest.Channel{Exporter: exporter, SPKI: s.PeerCertificates[0].RawSubjectPublicKeyInfo, Instance: c.Instance, Certificates: s.PeerCertificates}
 	if c.Certificate != nil {
 		if o.Channel.Own, err = publicKey(c.Certificate); err != nil {

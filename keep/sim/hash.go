@@ -23,7 +23,9 @@ type Hash struct {
 // StartHash begins to hash the file of that path, or recalls its hash from the silicon's
 // folder ("": none) where it is unchanged since. What is wrong with it shows when the hash
 // is used.
-func StartHash(path, silicon string) *Hash {
+func StartHash(path, silicon string) *Hash { return startHash(path, silicon, time.Now) }
+
+func startHash(path, silicon string, now func() time.Time) *Hash {
 	h := &Hash{done: make(chan struct{})}
 	go func() {
 		defer close(h.done)
@@ -34,14 +36,15 @@ func StartHash(path, silicon string) *Hash {
 		}
 		defer f.Close()
 		var known bool
-		if unix.Fstat(int(f.Fd()), &h.file) == nil {
+		if silicon != "" && unix.Fstat(int(f.Fd()), &h.file) == nil {
 			h.sum, known = recall(silicon, h.file)
 		}
 		if known {
 			return
 		}
+		began := now()
 		if h.file, h.sum, h.err = hash(f); h.err == nil && silicon != "" {
-			remember(silicon, h.file, h.sum, time.Now())
+			remember(silicon, h.file, h.sum, began)
 		}
 	}()
 	return h

@@ -112,6 +112,97 @@ func TestHashIsRemembered(t *testing.T) {
 	}
 }
 
+// A kept hash is believed where nobody else can have written it, and where it is kept
+// nowhere none is.
+func TestHashOfSomebodyElse(t *testing.T) {
+	dir, silicon := t.TempDir(), t.TempDir()
+	path, kept := filepath.Join(dir, "program"), filepath.Join(silicon, rememberedFile)
+	if err := os.WriteFile(path, []byte("one"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		t.Fatal(err)
+	}
+	want, forged := sha256.Sum256([]byte("one")), sha256.Sum256([]byte("what a forger would like"))
+	place := func() {
+		t.Helper()
+		remember(silicon, st, forged, time.Unix(0, st.Ctim.Nano()).Add(settled))
+		if got, ok := recall(silicon, st); !ok || got != forged {
+			t.Fatalf("found %x, %v", got, ok)
+		}
+	}
+	not := func(name string) {
+		t.Helper()
+		h := StartHash(path, silicon)
+		select {
+		case <-h.done:
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s: it waits", name)
+		}
+		if h.err != nil || h.sum != want {
+			t.Errorf("%s: found %x, %v", name, h.sum, h.err)
+		}
+	}
+	place()
+	if err := os.Chmod(kept, 0o620); err != nil {
+		t.Fatal(err)
+	}
+	not("a group may write it")
+	if os.Geteuid() == 0 {
+		place()
+		if err := os.Chown(kept, 65534, -1); err != nil {
+			t.Fatal(err)
+		}
+		not("another's")
+	}
+	place()
+	b, err := os.ReadFile(kept)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(kept, append(b, "{}"...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	not("more behind it")
+	place()
+	if err := os.Rename(kept, kept+".old"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(kept+".old", kept); err != nil {
+		t.Fatal(err)
+	}
+	not("a link")
+	_ = os.Remove(kept)
+	if err := unix.Mkfifo(kept, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	not("a pipe")
+
+	_ = os.Remove(kept)
+	place()
+	t.Chdir(silicon)
+	if got, err := StartHash(path, "").wait(); err != nil || got != want {
+		t.Errorf("no folder, and this one's is taken: found %x, %v", got, err)
+	}
+}
+
+// How long a file has rested counts from before it was read: what changes it meanwhile
+// must not pass for older.
+func TestHashBeginsWithTheTime(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "program")
+	write := func(s string) {
+		if err := os.WriteFile(path, []byte(s), 0o700); err != nil {
+			t.Error(err)
+		}
+	}
+	write("one")
+	h := startHash(path, t.TempDir(), func() time.Time { write("two"); return time.Now() })
+	if got, err := h.wait(); err != nil || got != sha256.Sum256([]byte("two")) {
+		t.Errorf("found %x, %v: the time was taken after the file was read", got, err)
+	}
+}
+
 func (h *Hash) wait() ([32]byte, error) {
 	<-h.done
 	return h.sum, h.err

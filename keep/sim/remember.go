@@ -15,7 +15,8 @@ import (
 )
 
 // rememberedFile is where the simulated silicon keeps the hash of the program that it
-// launched last, beside its keys: whoever can change it has these too, and can sign any
+// launched last, beside its keys. Who can write it decides what that program is taken for:
+// it is believed where that is this user alone, who has the keys too and can sign any
 // launch digest.
 const rememberedFile = "program.json"
 
@@ -39,11 +40,15 @@ func identity(st unix.Stat_t) remembered {
 
 // recall gives the hash of the file of that identity where it is kept in dir.
 func recall(dir string, st unix.Stat_t) (sum [32]byte, ok bool) {
-	f, err := os.Open(filepath.Join(dir, rememberedFile))
+	f, err := os.OpenFile(filepath.Join(dir, rememberedFile), os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return sum, false
 	}
 	defer f.Close()
+	var its unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &its); err != nil || its.Mode&unix.S_IFMT != unix.S_IFREG || its.Mode&0o022 != 0 || int(its.Uid) != os.Geteuid() {
+		return sum, false
+	}
 	b, err := io.ReadAll(io.LimitReader(f, 1<<10))
 	if err != nil {
 		return sum, false
@@ -54,6 +59,9 @@ func recall(dir string, st unix.Stat_t) (sum [32]byte, ok bool) {
 	if d.Decode(&r) != nil {
 		return sum, false
 	}
+	if _, err := d.Token(); err != io.EOF {
+		return sum, false
+	}
 	kept, err := hex.DecodeString(r.Sum)
 	r.Sum = ""
 	if err != nil || len(kept) != len(sum) || r != identity(st) {
@@ -62,10 +70,11 @@ func recall(dir string, st unix.Stat_t) (sum [32]byte, ok bool) {
 	return [32]byte(kept), true
 }
 
-// remember keeps the hash of a file in dir, if that is there. Without it the next start
-// takes as long as this one.
-func remember(dir string, st unix.Stat_t, sum [32]byte, now time.Time) {
-	if now.Sub(time.Unix(0, st.Ctim.Nano())) < settled {
+// remember keeps the hash of a file in dir, if that is there. began is when hashing did: a
+// change while it was under way must show too. Without it the next start takes as long as
+// this one.
+func remember(dir string, st unix.Stat_t, sum [32]byte, began time.Time) {
+	if began.Sub(time.Unix(0, st.Ctim.Nano())) < settled {
 		return
 	}
 	r := identity(st)

@@ -208,7 +208,11 @@ func (d *db) decideAll(jobs []*job, more func(int) []*job) {
 	if err != nil && sure && len(jobs) > 1 && !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrBusy) {
 		for _, j := range jobs {
 			j.state <- struct{}{} // again nobody has begun it
-			d.decideAll([]*job{j}, nobody)
+		}
+		for _, j := range jobs {
+			if len(j.state) > 0 { // else its caller has gone
+				d.decideAll([]*job{j}, nobody)
+			}
 		}
 		return
 	}

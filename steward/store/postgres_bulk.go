@@ -43,7 +43,8 @@ func (d postgresDialect) bulk(ctx context.Context, t *tx, ss []statement) error 
 }
 
 // finish sends the COMMIT with the statements: where one of them fails the server runs
-// nothing behind it.
+// nothing behind it. An error that ends the connection may be a pooler's, which does not
+// say what the server has run.
 func (d postgresDialect) finish(ctx context.Context, t *tx, ss []statement) (sure bool, err error) {
 	b := d.batch(ss)
 	b.Queue("COMMIT")
@@ -53,7 +54,7 @@ func (d postgresDialect) finish(ctx context.Context, t *tx, ss []statement) (sur
 			tag, err := answers.Exec()
 			if err != nil {
 				var its *pgconn.PgError
-				sure = n < b.Len()-1 && errors.As(err, &its)
+				sure = n < b.Len()-1 && errors.As(err, &its) && its.SeverityUnlocalized == "ERROR"
 				_ = answers.Close()
 				return err
 			}

@@ -154,5 +154,5 @@ func (t *tx) finish(ctx context.Context, ss []statement) (sure bool, err error) 
 		t.rollback()
 		return sure, err
 	}
-	return true, t.conn.Close()
+	return false, t.conn.Close() // all of it is there
 }
