@@ -98,6 +98,10 @@ func TestAuditWithoutSealingKeys(t *testing.T) {
 		"a policy":         "UPDATE policies SET text = x'61', digest = x'ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb' WHERE version = 1",
 		"a token":          "UPDATE tokens SET scopes = 'admin'",
 		"a token's end":    "UPDATE tokens SET expires = 99",
+		"a token's maker":  "UPDATE tokens SET who = 'x'",
+		"a token gone":     "DELETE FROM tokens",
+		"a policy's maker": "UPDATE policies SET who = 'x' WHERE version = 1",
+		"a policy's time":  "UPDATE policies SET at = at + 1 WHERE version = 2",
 		"a policy more":    "INSERT INTO policies SELECT 'x', 1, text, digest, at, who, mac, key_id FROM policies WHERE version = 1",
 		"one that is held": "UPDATE policies SET who = 'x' WHERE version = 3",
 	} {

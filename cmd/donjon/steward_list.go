@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"time"
 
@@ -140,7 +141,7 @@ func newStewardToken(a *app) *cobra.Command {
 	var life time.Duration
 	create := &cobra.Command{
 		Use: "create", Short: "make an administrator's token and print it once", Args: usageArgs(cobra.NoArgs),
-		Long: "scopes: read (workloads, policies, names of secrets, decisions), policy (workloads and\npolicies), secret (set, delete and confirm secrets), audit (export the log), admin\n(tokens, backup, epochs). None holds another.",
+		Long: "scopes: read (workloads, policies, names of secrets, decisions), policy (workloads and\npolicies), secret (set, delete and confirm secrets), audit (export the log), admin\n(tokens, backup, epochs). None holds another.\n\nInto a file that its owner alone may read, as --token-file wants it:\n\n  (umask 077; donjon steward token create --name N --scope S >FILE)",
 		RunE: func(*cobra.Command, []string) error {
 			if name == "" || len(scopes) == 0 {
 				return usageError(errors.New("--name and --scope are missing"))
@@ -165,6 +166,11 @@ func newStewardToken(a *app) *cobra.Command {
 				return a.printJSON(v)
 			}
 			a.note("token %s; it is shown this once", v.ID)
+			if f, ok := a.stdout.(*os.File); ok {
+				if st, err := f.Stat(); err == nil && st.Mode().IsRegular() && st.Mode().Perm()&0o077 != 0 {
+					a.note("it goes into a file that others may read: chmod 600 that file, which --token-file refuses as it is")
+				}
+			}
 			_, err = fmt.Fprintln(a.stdout, v.Token)
 			return err
 		},

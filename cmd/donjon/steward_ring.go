@@ -16,8 +16,8 @@ func (a *app) openRing(s *state, o stateOptions) error {
 	if o.sealing == nil {
 		o.sealing = s.serving.Sealing
 	}
-	if o.move != nil && o.sealing == nil {
-		o.sealing = o.move.before(sealingDir(s.path(stewardKeys)))
+	if o.move != nil {
+		o.sealing = o.move.from(o.sealing, sealingDir(s.path(stewardKeys)))
 	}
 	keys, err := a.sealingConfig(o.sealing, s.path(stewardKeys))
 	if err == nil && o.move != nil {

@@ -91,6 +91,9 @@ donjon-keep into that of this release they move with --sealing-old-keep.`,
 			default:
 				err = st.authority.Rotate()
 			}
+			if errors.Is(err, sealing.ErrKind) {
+				return sealingError(err, sealingDir(st.path(stewardKeys)))
+			}
 			if err != nil {
 				return fail(statusFailed, err)
 			}
@@ -172,7 +175,7 @@ func (r ringSealer) reconfirm(x *store.Secret, current string) error {
 	for i, c := range x.Confirmed {
 		err := r.Confirmed(*x, c)
 		switch {
-		case errors.Is(err, sealing.ErrMAC), errors.Is(err, sealing.ErrKeyUnknown):
+		case errors.Is(err, sealing.ErrMAC), errors.Is(err, sealing.ErrKeyUnknown) && !errors.Is(err, sealing.ErrKind):
 			x.Confirmed[i].MAC, x.Confirmed[i].KeyID = nil, current
 		case err != nil:
 			return err

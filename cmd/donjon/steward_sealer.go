@@ -42,6 +42,9 @@ type ringGuard struct{ *sealing.Ring }
 // Verify implements store.Guard.
 func (r ringGuard) Verify(message []byte, keyID string, sum []byte) error {
 	err := r.VerifyMAC(message, keyID, sum)
+	if errors.Is(err, sealing.ErrKind) { // it lies there, of a move that was cut off
+		return err
+	}
 	if errors.Is(err, sealing.ErrKeyUnknown) {
 		return fmt.Errorf("%w: %w: %w", store.ErrTampered, store.ErrKeyGone, err)
 	}

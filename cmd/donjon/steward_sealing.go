@@ -130,13 +130,35 @@ func (s sealingSettings) recorded() *sealingSettings {
 // before is the kind that keys are moved to s from, where nothing was recorded: the
 // variable may name the passphrase of either.
 func (s *sealingSettings) before(dir string) *sealingSettings {
+	if found := s.other(dir); found != nil {
+		return found
+	}
+	return &sealingSettings{Kind: sealing.KindFile}
+}
+
+// from is what a move to s reads the keys before with. A server that was started with s
+// recorded that, after a move to it was cut off: then it is what else lies there.
+func (s *sealingSettings) from(recorded *sealingSettings, dir string) *sealingSettings {
+	switch {
+	case recorded == nil:
+		return s.before(dir)
+	case recorded.Kind == s.Kind:
+		if found := s.other(dir); found != nil {
+			return found
+		}
+	}
+	return recorded
+}
+
+// other is a kind in the folder that is not s's and needs no settings; nil: there is none.
+func (s *sealingSettings) other(dir string) *sealingSettings {
 	kinds, _ := sealing.Kinds(dir) // an error comes again where the keys are opened
 	for _, kind := range []string{sealing.KindFile, sealing.KindPassphrase} {
 		if kind != s.Kind && slices.Contains(kinds, kind) {
 			return &sealingSettings{Kind: kind}
 		}
 	}
-	return &sealingSettings{Kind: sealing.KindFile}
+	return nil
 }
 
 // sealingConfig reads what the settings name. nil: file, or passphrase where the

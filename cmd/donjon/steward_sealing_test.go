@@ -255,3 +255,37 @@ func TestSecretsOthersRead(t *testing.T) {
 	}
 	open(true)
 }
+
+// A token that a shell writes into a file with its ordinary mode is not taken from there:
+// that is said when it is made.
+func TestTokenIntoFile(t *testing.T) {
+	a, errs := testApp()
+	dir := filepath.Join(t.TempDir(), "S")
+	s := testState(t, a, dir)
+	err := s.publish()
+	s.close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for mode, want := range map[os.FileMode]bool{0o644: true, 0o600: false} {
+		name := filepath.Join(t.TempDir(), "token")
+		f, err := os.Create(name)
+		if err == nil {
+			err = f.Chmod(mode)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		errs.Reset()
+		a.stdout, a.stderr = f, errs
+		if status := a.run([]string{"steward", "token", "create", "--state", dir, "--name", "n", "--scope", "read"}); status != 0 || strings.Contains(errs.String(), "chmod 600") != want {
+			t.Errorf("%04o: found status %d, %q, wanted that it is said: %t", mode, status, errs, want)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := readPrivate(name, 4096); (err != nil) != want {
+			t.Errorf("%04o: read again: %v", mode, err)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -137,6 +138,91 @@ func TestMoveBesideReplicas(t *testing.T) {
 		t.Errorf("found %v", err)
 	}
 	end()
+}
+
+// A move that was cut off leaves rows under a key that lies there, and that the new
+// settings do not open: another rotation gives none of them up, and the move is finished.
+func TestRotateBesideCutMove(t *testing.T) {
+	ctx, dir := context.Background(), filepath.Join(t.TempDir(), "S")
+	words := filepath.Join(t.TempDir(), "words")
+	if err := os.WriteFile(words, []byte("correct horse battery"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a, _ := testApp()
+	a.getenv = func(name string) string { return map[string]string{passphraseVariable: words}[name] }
+	open := func(o stateOptions, f func(*state) error) error {
+		t.Helper()
+		s, err := a.openState(ctx, dir, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.close()
+		return f(s)
+	}
+	passphrase := &sealingSettings{Kind: sealing.KindPassphrase}
+	err := open(stateOptions{create: true, serving: &serving{}, sealing: &sealingSettings{Kind: sealing.KindFile}}, func(s *state) error {
+		if err := s.publish(); err != nil {
+			return err
+		}
+		return s.store.PutPolicy(ctx, store.Policy{Workload: "w", Version: 1, Text: []byte("p")}, store.Actor{Who: "t", At: time.Now()})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = open(stateOptions{move: passphrase}, func(s *state) error { _, err := s.ring.Rotate(); return err }) // and no further
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = open(stateOptions{create: true, serving: &serving{}, sealing: passphrase}, func(s *state) error {
+		if _, err := s.store.Policy(ctx, "w"); !errors.Is(err, store.ErrKey) || errors.Is(err, store.ErrTampered) {
+			t.Errorf("under a key of another kind: found %v, wanted that it cannot be told", err)
+		}
+		if err := s.publish(); err != nil { // as a server does that starts
+			t.Fatal(err)
+		}
+		return s.rotateSealing(ctx)
+	})
+	if err == nil {
+		t.Error("a rotation went on without a key that lies there")
+	}
+	err = open(stateOptions{move: passphrase}, func(s *state) error { return s.rotateSealing(ctx) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = open(stateOptions{sealing: passphrase}, func(s *state) error { _, err := s.store.Policy(ctx, "w"); return err })
+	if err != nil {
+		t.Errorf("after the move was finished: %v", err)
+	}
+}
+
+// What the keys before a move are read with.
+func TestMoveFrom(t *testing.T) {
+	file, keep, token := &sealingSettings{Kind: sealing.KindFile}, &sealingSettings{Kind: sealing.KindKeep}, &sealingSettings{Kind: sealing.KindPKCS11}
+	for _, c := range []struct {
+		name         string
+		recorded, to *sealingSettings
+		files        []string
+		want         string
+	}{
+		{"nothing is recorded", nil, keep, []string{"key"}, sealing.KindFile},
+		{"as recorded", token, keep, []string{"p11"}, sealing.KindPKCS11},
+		{"from Keep to Keep", keep, keep, []string{"keep"}, sealing.KindKeep},
+		{"cut off, and served since", keep, keep, []string{"key", "keep"}, sealing.KindFile},
+		{"back", keep, file, []string{"key", "keep"}, sealing.KindKeep},
+	} {
+		dir := t.TempDir()
+		for i, end := range c.files {
+			if err := os.WriteFile(filepath.Join(dir, strings.Repeat(string(rune('a'+i)), 16)+"."+end), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := sealing.Kinds(dir); err != nil || len(got) != len(c.files) {
+			t.Fatalf("%s: found the kinds %q, %v", c.name, got, err)
+		}
+		if got := c.to.from(c.recorded, dir); got.Kind != c.want {
+			t.Errorf("%s: found %s, wanted %s", c.name, got.Kind, c.want)
+		}
+	}
 }
 
 func testState(t *testing.T, a *app, dir string) *state {

@@ -318,7 +318,7 @@ func (p *keepProtector) putAside(tee string) error {
 	return err
 }
 
-// endMove is called when only keys of the Keep moved to are left.
+// endMove is called when the last key of the Keep before is about to be removed.
 func (p *keepProtector) endMove() error {
 	if p.k.TEE == "" {
 		return nil

@@ -87,6 +87,48 @@ func TestKeepToKeep(t *testing.T) {
 	}
 }
 
+// A move that is cut off at its last key leaves nothing that would judge the next one:
+// the Keep moved to is then the one before, and has its own policy.
+func TestKeepToKeepEnds(t *testing.T) {
+	old, dir := newBench(t), folder(t)
+	fresh, third := *old, *old
+	fresh.program, third.program = [48]byte{2}, [48]byte{3}
+	first, err := must(t, old.config(dir)).KeyID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, from := fresh.config(dir), old.config(dir)
+	c.From = &from
+	m := must(t, c)
+	if _, err := m.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	aside := filepath.Join(dir, asideFile("sim"))
+	if _, err := os.Lstat(aside); err != nil {
+		t.Fatal(err)
+	}
+	// The file of the key before cannot be removed.
+	file := filepath.Join(dir, first+extensions[KindKeep])
+	if err := errors.Join(os.Rename(file, file+".kept"), os.MkdirAll(filepath.Join(file, "in"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Retire(first); err == nil {
+		t.Fatal("the key before was removed")
+	}
+	if err := errors.Join(os.RemoveAll(file), os.Remove(file+".kept")); err != nil {
+		t.Fatal(err)
+	}
+	c, from = third.config(dir), fresh.config(dir)
+	c.From = &from
+	if m, err = Open(c); err != nil {
+		t.Fatalf("the next move: %v", err)
+	}
+	defer m.Close()
+	if _, err := m.Rotate(); err != nil {
+		t.Error(err)
+	}
+}
+
 // What was written down for the Keep before is what judges it: one that is neither is
 // given no key.
 func TestKeepToKeepJudged(t *testing.T) {

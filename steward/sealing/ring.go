@@ -336,6 +336,17 @@ func (r *Ring) Retire(id string) error {
 	if err != nil {
 		return err
 	}
+	// First what judged the Keep before: left behind, it would judge the Keep of the next
+	// move's start. Nothing is sealed any more under a key whose file is left behind.
+	if to, _, ok := r.keepToKeep(); ok {
+		left, err := r.files()
+		if err == nil && len(left) <= 2 {
+			err = to.endMove()
+		}
+		if err != nil {
+			return err
+		}
+	}
 	if err := os.Remove(path); err != nil {
 		return fmt.Errorf("%w: %w", ErrKeyFile, err)
 	}
@@ -343,12 +354,6 @@ func (r *Ring) Retire(id string) error {
 	defer r.mu.Unlock()
 	clear(r.keys[id])
 	delete(r.keys, id)
-	if to, _, ok := r.keepToKeep(); ok {
-		if left, err := r.files(); err != nil || len(left) > 1 {
-			return err
-		}
-		return to.endMove()
-	}
 	return nil
 }
 

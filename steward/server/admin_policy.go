@@ -174,7 +174,13 @@ func (s *Server) putPolicy(w http.ResponseWriter, r *http.Request) {
 // writePolicy writes a version; where the newest is the same, nothing.
 func (s *Server) writePolicy(w http.ResponseWriter, r *http.Request, digest string, put PolicyPut) {
 	ctx, actor := r.Context(), s.actor(r)
-	old, err := s.shown(r.Context(), digest)
+	// Before the newest is read: what is written after this is a conflict.
+	next, err := s.o.Store.NextPolicy(ctx, digest)
+	if err != nil {
+		s.storeProblem(w, r, err)
+		return
+	}
+	old, err := s.shown(ctx, digest)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		s.storeProblem(w, r, err)
 		return
@@ -193,12 +199,7 @@ func (s *Server) writePolicy(w http.ResponseWriter, r *http.Request, digest stri
 		s.withUnconfirmed(w, r, v, old)
 		return
 	}
-	next, err := s.o.Store.NextPolicy(ctx, digest)
-	if err != nil {
-		s.storeProblem(w, r, err)
-		return
-	}
-	// Where the newest row holds, a version that was written meanwhile is a conflict.
+	// One that was written between the two.
 	if old != nil && old.Doubt == "" && next != version+1 {
 		s.storeProblem(w, r, store.ErrConflict)
 		return

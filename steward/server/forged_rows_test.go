@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"crypto/sha256"
 	"database/sql"
 	"fmt"
@@ -152,5 +153,44 @@ func TestForgedValues(t *testing.T) {
 	}
 	if v, err := s.store.Value(ctx, "b"); err != nil || string(v.Data) != "y" {
 		t.Errorf("found %v, %v", fmt.Sprintf("%+v", v), err)
+	}
+}
+
+// A meanwhile is a store in which another replica writes once the newest policy was read.
+type meanwhile struct {
+	store.Store
+	write func()
+}
+
+func (m *meanwhile) Policies(ctx context.Context, workload string, limit int) ([]store.Policy, error) {
+	list, err := m.Store.Policies(ctx, workload, limit)
+	if write := m.write; write != nil {
+		m.write = nil
+		write()
+	}
+	return list, err
+}
+
+// Where the newest row is forged, too, a version that was written meanwhile is not written
+// over unseen.
+func TestPolicyMeanwhile(t *testing.T) {
+	m := &meanwhile{}
+	s := newSteward(t, func(o *Options) { m.Store = o.Store; o.Store = m })
+	w := newWorkload("")
+	s.allow(w, s.platforms())
+	policy := s.policyFor(w, s.platforms())
+	s.forge("INSERT INTO policies (workload, version, text, digest, at, who, mac, key_id) SELECT workload, 77, text, digest, at, who, mac, key_id FROM policies")
+	m.write = func() {
+		if err := s.store.PutPolicy(t.Context(), store.Policy{Workload: w.subject(), Version: 2, Text: []byte(policy + "# theirs\n")}, store.Actor{Who: "other", At: s.now()}); err != nil {
+			t.Error(err)
+		}
+	}
+	seen := uint64(77)
+	put := PolicyPut{Policy: policy + "# ours\n", Seen: &seen}
+	if code := s.admin("PUT", "/v1/admin/policies/"+w.subject(), put, nil); code != 409 {
+		t.Errorf("found status %d, wanted 409", code)
+	}
+	if p, err := s.store.Policy(t.Context(), w.subject()); err != nil || p.Version != 2 || !strings.Contains(string(p.Text), "theirs") {
+		t.Errorf("found %+v, %v", p, err)
 	}
 }

@@ -57,7 +57,9 @@ type saidToken struct {
 	hash    audit.Digest
 	scopes  string
 	ends    *int64 // nil: the log does not say
-	revoked bool
+	who     string
+	made    int64
+	revoked int64 // 0: it was not
 }
 
 func newSaid() *said {
@@ -124,7 +126,7 @@ func (l *said) take(ctx context.Context, s Store, r *audit.Record) error {
 	case audit.Policy:
 		l.policies[r.Workload] = r.Version
 		p, err := l.unchecked(s.PolicyVersion(ctx, r.Workload, r.Version))
-		if err == nil && p.Digest != r.Policy {
+		if err == nil && (p.Digest != r.Policy || p.By != r.Who || us(p.At) != r.Time) {
 			err = fmt.Errorf("%w: policy %d of %s", ErrTampered, r.Version, r.Workload)
 		}
 		return gone("the policy", err)
@@ -147,16 +149,17 @@ func (l *said) take(ctx context.Context, s Store, r *audit.Record) error {
 // token remembers what a record says of a token.
 func (l *said) token(r *audit.Record) {
 	if r.Kind == audit.TokenCreate {
-		l.tokens[r.Name] = &saidToken{hash: r.Detail, scopes: r.Text, ends: r.Expires}
+		l.tokens[r.Name] = &saidToken{hash: r.Detail, scopes: r.Text, ends: r.Expires, who: r.Who, made: r.Time}
 	} else if x := l.tokens[r.Name]; x != nil {
-		x.revoked = true
+		x.revoked = r.Time
 	}
 }
 
 // agrees says whether a token is as the log says.
 func (l *said) agrees(t *Token) bool {
 	x := l.tokens[t.ID]
-	return x != nil && x.scopes == t.scopes() && (x.ends == nil || *x.ends == us(t.Expires)) && x.revoked == !t.Revoked.IsZero() && x.hash == tokenDigest(t.Hash)
+	return x != nil && x.scopes == t.scopes() && (x.ends == nil || *x.ends == us(t.Expires)) && x.hash == tokenDigest(t.Hash) &&
+		x.who == t.By && x.made == us(t.Created) && x.revoked == us(t.Revoked)
 }
 
 func (l *said) compare(ctx context.Context, s Store) error {
@@ -190,6 +193,12 @@ func (l *said) compare(ctx context.Context, s Store) error {
 	list, err := s.Tokens(ctx)
 	if err != nil {
 		return err
+	}
+	if len(list) < len(l.tokens) {
+		if len(list) < MaxPage {
+			return fmt.Errorf("%w: found %d tokens, the log says %d", ErrTampered, len(list), len(l.tokens))
+		}
+		l.notMade.Tokens += len(l.tokens) - len(list) // no list has them
 	}
 	for _, t := range list {
 		if !l.agrees(&t) {

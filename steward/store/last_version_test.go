@@ -145,6 +145,17 @@ func testLastVersion(t *testing.T, s store.Store, driver, dsn string) {
 			t.Errorf("version %d: found %+v, %v", v, got, err)
 		}
 	}
+	// Close to the end the next ones hold, and then none would follow.
+	if _, err := raw.Exec("UPDATE kept SET version = " + strconv.FormatInt(1<<62-1, 10)); err != nil {
+		t.Fatal(err)
+	}
+	for range 4 {
+		got, err := s.Value(ctx, "v")
+		if err != nil && !errors.Is(err, store.ErrTampered) {
+			t.Fatal(err)
+		}
+		ok(s.PutValue(ctx, "v", store.Value{Version: got.Version + 1, Data: []byte("y")}))
+	}
 	if err := s.PutValue(ctx, "v", store.Value{Version: 1, Data: []byte("z")}); !errors.Is(err, store.ErrConflict) {
 		t.Errorf("over one that holds: found %v", err)
 	}

@@ -91,12 +91,12 @@ func (d *db) prove(msg []byte) (p proof, err error) {
 // ErrKeyGone; ErrKey: it cannot be told.
 func (d *db) proven(what string, msg []byte, p proof) error {
 	switch {
-	case d.o.Guard == nil:
-		return ErrKey
 	case len(p.mac) == 0 && p.keyID == "":
 		return fmt.Errorf("%w: %s: %w", ErrTampered, what, ErrUnproven)
 	case len(p.mac) == 0:
 		return fmt.Errorf("%w: %s was changed, or written by something else than a Steward with these keys", ErrTampered, what)
+	case d.o.Guard == nil:
+		return ErrKey
 	}
 	err := ErrKeyGone
 	if len(p.mac) > len(lostMAC) {

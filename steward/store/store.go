@@ -157,7 +157,7 @@ type Store interface {
 	// Value and PutValue keep small states: the newest collateral seen, for one.
 	// Version is that read (0: none) plus one, else ErrConflict: merge and try again.
 	// They are not audited, but authenticated: with ErrTampered Value gives the version
-	// alone, so that a new value can be put; 0 where no Steward can have counted so far.
+	// alone, so that a new value can be put. Where none can follow, it gives 0.
 	Value(ctx context.Context, key string) (*Value, error)
 	PutValue(ctx context.Context, key string, v Value) error
 

@@ -208,6 +208,20 @@ func TestBeforeProofs(t *testing.T) {
 			t.Errorf("a token that ends at %d: found %+v, wanted that it is in the log: %t", end, rows, want)
 		}
 	}
+	// No key is needed to see that a row has no MAC, or one that did not hold.
+	keyless, err := store.OpenSQLite(ctx, path, store.Options{})
+	ok(err)
+	defer keyless.Close()
+	if err := store.Agree(ctx, keyless); !errors.Is(err, store.ErrUnproven) {
+		t.Errorf("without keys: found %v", err)
+	}
+	_, err = raw.Exec("UPDATE policies SET key_id = 'k'")
+	ok(err)
+	if err := store.Agree(ctx, keyless); !errors.Is(err, store.ErrTampered) || errors.Is(err, store.ErrUnproven) {
+		t.Errorf("without keys, a MAC that did not hold: found %v", err)
+	}
+	_, err = raw.Exec("UPDATE policies SET key_id = ''")
+	ok(err)
 	for name, s := range map[string]store.Store{"migrated": migrated, "restored": restored} {
 		_, terr := s.TokenByHash(ctx, hash)
 		_, perr := s.Policy(ctx, "w")

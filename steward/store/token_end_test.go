@@ -33,3 +33,29 @@ func TestTokenEnd(t *testing.T) {
 		}
 	}
 }
+
+// Where the MAC cannot be checked, who made a token, and when, is what the log says.
+func TestTokenMade(t *testing.T) {
+	made := time.Unix(1_800_000_000, 0)
+	l := newSaid()
+	l.token(&audit.Record{Kind: audit.TokenCreate, Who: "w", Time: us(made), Name: "t", Text: "read", Detail: tokenDigest([32]byte{1})})
+	l.token(&audit.Record{Kind: audit.TokenRevoke, Who: "w", Time: us(made.Add(time.Hour)), Name: "t"})
+	as := func(change func(*Token)) *Token {
+		x := Token{ID: "t", Hash: [32]byte{1}, Scopes: []Scope{ScopeRead}, Created: made, By: "w", Revoked: made.Add(time.Hour)}
+		change(&x)
+		return &x
+	}
+	for name, c := range map[string]struct {
+		change func(*Token)
+		want   bool
+	}{
+		"as made":           {func(*Token) {}, true},
+		"by another":        {func(x *Token) { x.By = "x" }, false},
+		"at another time":   {func(x *Token) { x.Created = made.Add(1000) }, false},
+		"revoked elsewhere": {func(x *Token) { x.Revoked = made }, false},
+	} {
+		if got := l.agrees(as(c.change)); got != c.want {
+			t.Errorf("%s: found %t, wanted %t", name, got, c.want)
+		}
+	}
+}

@@ -131,6 +131,9 @@ func (d *db) RevokeToken(ctx context.Context, id string, by Actor) error {
 			if broken = errors.Is(err, ErrTampered); err != nil && !broken {
 				return nil, err
 			}
+			if errors.Is(err, ErrKeyGone) { // put back, that key would say of the row that it was changed
+				pr.mac = lostMAC
+			}
 		}
 		if !broken {
 			tok.Revoked = by.At
@@ -164,10 +167,10 @@ func (d *db) Value(ctx context.Context, key string) (*Value, error) {
 	}
 	v.Version = uint64(n)
 	err := d.proven("the value "+key, v.message(key), pr)
+	if v.Version >= lastVersion {
+		v.Version = 0 // none can follow it, whether it holds or not: it is put anew
+	}
 	if errors.Is(err, ErrTampered) {
-		if v.Version >= lastVersion {
-			v.Version = 0 // none can follow it: it is put anew
-		}
 		return &Value{Version: v.Version}, err
 	}
 	if err != nil {

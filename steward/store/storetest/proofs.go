@@ -82,4 +82,14 @@ func testProofs(t *testing.T, f func(store.Options) store.Store) {
 	x, err := under(gone).TokenByHash(ctx, hash)
 	ok(t, err)
 	equal(t, "revoked", x.Revoked.IsZero(), false)
+	// While its key is gone as well; the row is not called changed once that is back.
+	ok(t, two.PutToken(ctx, store.Token{ID: "u", Hash: Digest("token", 2), Scopes: []store.Scope{store.ScopeRead}}, By))
+	ok(t, under(Guard{ID: "k3", Retired: "k2"}).RevokeToken(ctx, "u", By))
+	tokens, err = two.Tokens(ctx)
+	ok(t, err)
+	equal(t, "tokens", len(tokens), 2)
+	for _, x := range tokens {
+		equal(t, x.ID+": doubt", x.Doubt, map[string]string{"t": "", "u": store.Unchecked}[x.ID])
+		equal(t, x.ID+": revoked", x.Revoked.IsZero(), false)
+	}
 }
