@@ -55,6 +55,25 @@ func shown(t *testing.T, h *host) (*x509.Certificate, *tls.Conn) {
 	return c.ConnectionState().PeerCertificates[0], c
 }
 
+// listening waits until the guest's listener is there: the enrolment before it is over.
+func listening(t *testing.T, h *host) (cert *x509.Certificate, c *tls.Conn) {
+	t.Helper()
+	await(t, "the listener", func() bool {
+		st, err := h.sess.Open(link.ServiceConn, link.Marshal(link.Conn{Index: 0}))
+		if err != nil {
+			return false
+		}
+		_ = st.SetDeadline(time.Now().Add(30 * time.Second))
+		c = tls.Client(st, &tls.Config{InsecureSkipVerify: true})
+		if c.Handshake() != nil {
+			return false
+		}
+		cert = c.ConnectionState().PeerCertificates[0]
+		return true
+	})
+	return cert, c
+}
+
 // A certificate is renewed while the guest runs: a whole enrolment with another key;
 // the connection that is open stays.
 func TestT09Renewal(t *testing.T) {
@@ -68,21 +87,7 @@ func TestT09Renewal(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, "the first enrolment", func() bool { return len(f.seen()) >= 1 })
-	var first *x509.Certificate
-	var old *tls.Conn
-	await(t, "the listener", func() bool {
-		st, err := h.sess.Open(link.ServiceConn, link.Marshal(link.Conn{Index: 0}))
-		if err != nil {
-			return false
-		}
-		_ = st.SetDeadline(time.Now().Add(30 * time.Second))
-		c := tls.Client(st, &tls.Config{InsecureSkipVerify: true})
-		if c.Handshake() != nil {
-			return false
-		}
-		first, old = c.ConnectionState().PeerCertificates[0], c
-		return true
-	})
+	first, old := listening(t, h)
 	if !bytes.Equal(first.RawIssuer, f.workloads.cert.RawSubject) {
 		t.Errorf("found a certificate of %s", first.Issuer)
 	}
@@ -135,6 +140,7 @@ func TestT09EndsWithItsCertificate(t *testing.T) {
 			h.body = spins
 			h.start(t)
 			await(t, "the enrolment", func() bool { return len(f.seen()) >= 1 })
+			listening(t, h) // the answer has been read
 			down(f, h)
 			end := f.seen()[0].leaf.NotAfter
 			e := h.exit(t)
