@@ -113,7 +113,7 @@ status through and uses 125 (no Keep), 126 (not runnable), 127 (not found).`,
 	}
 	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "say on stderr what is being done")
 	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "print nothing on stderr but errors")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError(err) })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError(flagError(err)) })
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(newHelpCommand())
 	root.AddCommand(

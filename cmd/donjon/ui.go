@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 )
 
@@ -48,6 +49,24 @@ func failHint(status int, hint string, err error) error {
 
 func usageError(err error) error {
 	return failHint(statusUsage, "donjon help shows how a command is used", err)
+}
+
+// flagError says of a flag's value what was wanted, where the library says how it failed.
+func flagError(err error) error {
+	var bad *pflag.InvalidValueError
+	if !errors.As(err, &bad) {
+		return err
+	}
+	wanted := ""
+	switch bad.GetFlag().Value.Type() {
+	case "duration":
+		wanted = "a time like 90s, 15m or 24h"
+	case "int", "int64", "uint16", "uint32", "uint64":
+		wanted = "a whole number"
+	default:
+		return err
+	}
+	return fmt.Errorf("--%s: found %q, wanted %s", bad.GetFlag().Name, bad.GetValue(), wanted)
 }
 
 // usageArgs makes a cobra argument check report wrong usage (2).
