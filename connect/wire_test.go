@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -126,5 +127,35 @@ func TestHeldInOrder(t *testing.T) {
 	_ = near.Close()
 	if b := <-got; string(b) != string(sent)+"z" {
 		t.Errorf("found %q, wanted %qz", b, sent)
+	}
+}
+
+// One record and not a byte of the next is what crypto/tls is given.
+func TestWireGivesRecords(t *testing.T) {
+	a, b := net.Pipe()
+	go func() {
+		for _, n := range []int{0, 1, 300} {
+			_, _ = a.Write(append([]byte{23, 3, 3, byte(n >> 8), byte(n)}, make([]byte, n)...))
+		}
+		_ = a.Close()
+	}()
+	w := &wire{Conn: b}
+	var pieces []int
+	for {
+		n, err := w.Read(make([]byte, 4096))
+		if err != nil {
+			break
+		}
+		pieces = append(pieces, n)
+	}
+	sum, at := 0, []int{}
+	for _, n := range pieces {
+		sum += n
+		at = append(at, sum)
+	}
+	for _, edge := range []int{5, 10, 11, 16, 316} {
+		if !slices.Contains(at, edge) {
+			t.Errorf("a piece goes over the edge at %d: %v", edge, pieces)
+		}
 	}
 }
