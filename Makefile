@@ -44,7 +44,7 @@ run: build examples
 
 # Debian 12, 13 and Ubuntu 24.04 have these names.
 PACKAGES = clang lld wasi-libc libclang-rt-dev-wasm32 rustc libstd-rust-dev-wasm32 curl openssl libnss3-tools \
-	qemu-system-x86 qemu-system-arm qemu-system-ppc postgresql softhsm2 p11-kit opensc
+	qemu-system-x86 qemu-system-arm qemu-system-ppc postgresql softhsm2 p11-kit opensc openssh-client cpio gcc libc6-dev systemd
 # Node may come from elsewhere, and then Debian's cannot stand beside it.
 PACKAGES += $(if $(shell which npm 2>/dev/null),,nodejs npm)
 # Ubuntu has no package of this name, so it must not stand among the others.
@@ -68,6 +68,10 @@ deps:
 			curl|openssl) what="TLS from outside (e2e's serve stories)";; \
 			postgresql) what="the Steward's store on PostgreSQL (steward/store)";; \
 			softhsm2|p11-kit|opensc) what="keys in a PKCS#11 token (keyring/p11, steward/sealing, e2e)";; \
+			openssh-client) what="ssh through an attested connection (e2e)";; \
+			gcc|libc6-dev) what="the bench guests on this machine (bench/guests)";; \
+			cpio) what="an initramfs as others read it (image)";; \
+			systemd) what="the unit (packaging)";; \
 			*) what="some";; \
 			esac; \
 			dpkg -s $$p >/dev/null 2>&1 || echo "missing: $$p, without which these tests skip: $$what (as root, make test installs it)"; \
